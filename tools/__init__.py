@@ -1,0 +1,1 @@
+"""What runs, sets up and checks Foyer; none of it is part of the product."""
