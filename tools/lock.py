@@ -1,7 +1,7 @@
 """Write requirements/*.txt from pyproject.toml, with hashes, for every platform at once.
 
-`python -m tools.lock` takes the newest versions that fit; `python -m tools.lock --keep` changes only
-what pyproject.toml forces to change.
+`python -m tools.lock` takes the newest versions that fit; with `--keep` it changes only what
+pyproject.toml forces to change.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prepare .venv from the locks: `python tools/setup.py run` or `dev`.
 
-Runs under the system's Python, so it uses the standard library only. It is safe to run twice, at the
-same time as itself, and after an installation that was interrupted: a stamp with the lock's
+Runs under the system's Python, so it uses the standard library only. It is safe to run twice, at
+the same time as itself, and after an installation that was interrupted: a stamp with the lock's
 fingerprint is written only when everything is installed, and one process at a time works.
 """
 
@@ -104,10 +104,7 @@ def _python() -> Path:
 
 def _works() -> bool:
     """Whether .venv's Python starts, is new enough, sits where it was made, and has pip."""
-    check = (
-        "import pip, sys; "
-        f"sys.exit(sys.version_info < (3, 11) or sys.prefix != {str(VENV)!r})"
-    )
+    check = f"import pip, sys; sys.exit(sys.version_info < (3, 11) or sys.prefix != {str(VENV)!r})"
     try:
         done = subprocess.run([_python(), "-c", check], capture_output=True, check=False)
     except OSError:
@@ -140,7 +137,7 @@ def _create() -> None:
 
 def _install(lock: Path) -> None:
     """Install exactly what the lock names; only wheels, so that no unchecked build tool runs."""
-    command = [
+    command: list[str | Path] = [
         *(_python(), "-m", "pip", "install"),
         *("--quiet", "--no-input", "--disable-pip-version-check"),
         *("--require-hashes", "--only-binary", ":all:", "--no-deps"),
