@@ -1,0 +1,50 @@
+"""Numbers and times as the reader writes them: the template filters of every page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
+
+from flask import Flask
+
+_THOUSANDS = {"en": ",", "de": ".", "fr": "\u202f", "nl": "."}
+_STEPS = ((60, "minute", 3600), (3600, "hour", 86_400), (86_400, "day", 30 * 86_400))
+
+
+def format_number(value: int, language: str = "en") -> str:
+    """`1204` as `1,204`, with the separator of `language` (English where unknown)."""
+    return f"{value:,}".replace(",", _THOUSANDS.get(language, ","))
+
+
+def format_exact_time(at: datetime, zone: tzinfo = UTC) -> str:
+    """The aware time `at` in full, in `zone`: `3 February 2026, 14:05:09 CET`."""
+    local = at.astimezone(zone)
+    return f"{local.day} {local:%B %Y, %H:%M:%S %Z}"
+
+
+def format_relative_time(at: datetime, now: datetime) -> str:
+    """How far the aware time `at` is from `now`, in words; the date beyond thirty days."""
+    seconds = (now - at).total_seconds()
+    distance = abs(seconds)
+    if distance < 45:
+        return "just now" if seconds >= 0 else "in a moment"
+    for unit, word, limit in _STEPS:
+        count = max(1, round(distance / unit))
+        if count * unit < limit:
+            words = f"{count} {word}{'' if count == 1 else 's'}"
+            return f"{words} ago" if seconds >= 0 else f"in {words}"
+    return f"{at.day} {at:%b %Y}"
+
+
+def register_formats(
+    app: Flask, *, zone: Callable[[], tzinfo], language: Callable[[], str]
+) -> None:
+    """Add the filters `number`, `exact_time` and `relative_time`.
+
+    `zone` and `language` answer for the reader of the page being rendered.
+    """
+    app.add_template_filter(lambda value: format_number(value, language()), "number")
+    app.add_template_filter(lambda at: format_exact_time(at, zone()), "exact_time")
+    app.add_template_filter(
+        lambda at: format_relative_time(at.astimezone(zone()), datetime.now(UTC)), "relative_time"
+    )
