@@ -1,0 +1,16 @@
+"""gunicorn's settings, here and in production; GUNICORN_CMD_ARGS overrides any of them."""
+
+import os
+
+wsgi_app = "app:create_app()"
+bind = f"127.0.0.1:{os.environ.get('PORT') or 8000}"
+workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
+worker_class = "gthread"
+threads = 4
+timeout = 30
+graceful_timeout = 5
+keepalive = 75
+errorlog = "-"
+loglevel = "warning" if os.environ.get("FOYER_ENV", "development") == "development" else "info"
+# Its default path is shared by all of a person's servers.
+control_socket_disable = True
