@@ -51,7 +51,8 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
   });
 }
 
-// A form is sent once. The page that comes back from the browser's cache may send again.
+// A form with data-once is sent once; only for forms that a page answers, since after a download
+// nothing would release it. The page that comes back from the browser's cache may send again.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (!("once" in form.dataset)) return;
