@@ -20,7 +20,7 @@ from werkzeug.http import dump_options_header
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response as BaseResponse
 
-from localmail.messages import Readable, read_message
+from localmail.messages import Readable, read_message, visible
 from localmail.store import MailStore, Stored
 
 HOST = "127.0.0.1"
@@ -120,7 +120,7 @@ def _add_pages(app: Flask, store: MailStore) -> None:
         readable = read_message(raw)
         if view not in {"html", "text", "source"}:
             view = "html" if readable.html else "text"
-        source = raw.decode("utf-8", "replace") if view == "source" else ""
+        source = visible(raw.decode("utf-8", "replace")) if view == "source" else ""
         return render_template(
             "message.html", row=row, message=readable, view=view, source=source, size=len(raw)
         )
@@ -188,7 +188,7 @@ def _search() -> tuple[str, int | None]:
     """Read the recipient's first letters and the id to go on from."""
     before = request.args.get("before", type=int)
     valid = before is not None and 0 < before < 2**62
-    return request.args.get("to", "").strip()[:320], before if valid else None
+    return visible(request.args.get("to", "")).strip()[:320], before if valid else None
 
 
 def _find(store: MailStore, message_id: int) -> tuple[Stored, bytes]:

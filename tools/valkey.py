@@ -15,7 +15,8 @@ class ValkeyError(Exception):
 def command(socket: Path, directory: Path) -> list[str]:
     """Give the command line of a server that listens on `socket` and keeps its data in `directory`.
 
-    It listens nowhere else, logs every write to disk, and never drops a key to save memory. Raises ValkeyError when the binary is missing or the path is too long for a socket.
+    It listens nowhere else, logs every write to disk, and never drops a key to save memory.
+    Raises ValkeyError when the binary is missing or the path is too long for a socket.
     """
     if len(bytes(socket)) > LONGEST_SOCKET_PATH:
         raise ValkeyError(
