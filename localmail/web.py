@@ -29,7 +29,7 @@ JSON_LIMIT = 1000
 REFRESH_SECONDS = 5
 
 _PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; form-action 'self'; "
+    "default-src 'none'; style-src 'self'; img-src data:; frame-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
 _MAIL_POLICY = (
