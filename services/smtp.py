@@ -448,10 +448,11 @@ class SmtpConnection:
         return self._refused(*first_refusal)
 
     def _end_unwanted_message(self, refused: Stage) -> None:
-        """End a message that the server waits for although it refused the envelope. Raises _BrokenError.
+        """End a message that the server waits for although it refused the envelope.
 
         With its only recipient refused, an empty message goes nowhere. Was it another command that
         was refused, the recipient may stand, so an empty mail could reach a person: hang up.
+        Raises _BrokenError.
         """
         if refused is not Stage.RCPT:
             self._abandon()

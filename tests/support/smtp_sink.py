@@ -80,8 +80,7 @@ class SinkMail:
 
     @cached_property
     def message(self) -> EmailMessage:
-        parsed = email.message_from_bytes(self.data, policy=email.policy.default)
-        return cast(EmailMessage, parsed)
+        return email.message_from_bytes(self.data, policy=email.policy.default)
 
     @cached_property
     def text(self) -> str:
