@@ -1,0 +1,50 @@
+"""Foyer's web application: composition only."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import cli
+from blueprints import errors, pages, security
+from blueprints.account.views import bp as account
+from blueprints.customers.views import bp as customers
+from blueprints.mailings.views import bp as mailings
+from blueprints.system.views import bp as system
+from blueprints.users.views import bp as users
+from config import PROJECT_ROOT, Settings
+from extensions import csrf, db, login_manager, migrate, queues
+
+BLUEPRINTS = (account, customers, mailings, system, users)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application for `settings`, by default those of the environment.
+
+    Raises SettingsError when the environment's are wrong or incomplete.
+    """
+    settings = settings or Settings.from_env()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    app = Flask(__name__)
+    app.config.from_mapping(settings.flask_config())
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"hide_parameters": True}
+    app.extensions["settings"] = settings
+    if settings.database_url.startswith("sqlite"):
+        settings.var_dir.mkdir(parents=True, exist_ok=True)
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(PROJECT_ROOT / "migrations"))
+    login_manager.init_app(app)
+    queues.init_app(app)
+    security.init_app(app)
+    csrf.init_app(app)
+    errors.init_app(app)
+    pages.init_app(app)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    cli.init_app(app)
+    return app

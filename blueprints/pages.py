@@ -1,0 +1,106 @@
+"""What every page knows: its areas, theme and brand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from flask import Flask, Response, g, request, url_for
+from flask_login import current_user
+
+from blueprints.formats import register_formats
+from blueprints.security import public
+from config import LANGUAGES
+from extensions import get_settings
+from models import Role
+from services.actors import Actor, Permission
+
+THEMES = ("system", "light", "dark")
+
+
+@dataclass(frozen=True, slots=True)
+class NavItem:
+    """An area in the bar at the left; `current` where the page belongs to it."""
+
+    label: str
+    icon: str
+    href: str
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Brand:
+    name: str
+    support_email: str
+    stylesheet: str
+
+
+def theme() -> str:
+    chosen = request.cookies.get("theme", "")
+    return chosen if chosen in THEMES else "system"
+
+
+def nav_items() -> list[NavItem]:
+    """The areas the signed-in person's role has, in their order."""
+    if not current_user.is_authenticated or current_user.must_change_password:
+        return []
+    actor = Actor.from_user(current_user)
+    here = request.blueprint
+    customer = g.get("customer") or current_user.customer
+    items = []
+    if actor.may(Permission.CUSTOMERS_READ):
+        href = url_for("customers.index")
+        items.append(NavItem("Customers", "building-2", href, here == "customers"))
+    if customer is not None and actor.may(Permission.USERS_READ):
+        web_id = customer.web_id
+        href = url_for("users.index", web_id=web_id)
+        items.append(NavItem("Users", "users", href, here == "users"))
+        href = url_for("mailings.index", web_id=web_id)
+        items.append(NavItem("Mailings", "mail", href, here == "mailings"))
+    at = request.endpoint
+    if current_user.role in {Role.USER, Role.SUPERVISOR, Role.CUSTOMER_ADMIN}:
+        href = url_for("account.services")
+        items.append(NavItem("My services", "layout-grid", href, at == "account.services"))
+    href = url_for("account.profile")
+    items.append(NavItem("My profile", "circle-user", href, at == "account.profile"))
+    return items
+
+
+def home_for(user: Any) -> str:
+    """The address of the page that a person starts from."""
+    actor = Actor.from_user(user)
+    if actor.may(Permission.CUSTOMERS_READ):
+        return url_for("customers.index")
+    if actor.may(Permission.USERS_READ):
+        return url_for("users.index", web_id=user.customer.web_id)
+    if user.customer_id is not None:
+        return url_for("account.services")
+    return url_for("account.profile")
+
+
+def _context() -> dict[str, Any]:
+    settings = get_settings()
+    return {
+        "nav_items": nav_items(),
+        "theme": theme(),
+        "nav": request.cookies.get("nav", "auto"),
+        "language": "en",
+        "language_name": LANGUAGES["en"],
+        "brand": Brand(settings.provider_name, settings.support_email, url_for("brand_stylesheet")),
+    }
+
+
+def init_app(app: Flask) -> None:
+    app.context_processor(_context)
+
+    register_formats(app, zone=lambda: UTC, language=lambda: "en")
+
+    @app.get("/brand.css")
+    @public
+    def brand_stylesheet() -> Response:
+        """The provider's colour, as a sheet of its own because pages hold no inline style."""
+        css = f":root {{ --brand: {get_settings().provider_accent}; }}\n"
+        response = Response(css, mimetype="text/css")
+        response.headers["Cache-Control"] = "public, max-age=300"
+        return response

@@ -1,0 +1,191 @@
+"""Who is signed in, what a route demands, and the headers every answer carries."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import Flask, Response, current_app, g, redirect, request, session, url_for
+from flask_login import current_user
+
+from extensions import get_settings, login_manager
+from models import Customer, SignInSession, User
+from services import sign_ins
+from services.actors import Actor, Permission, get_customer
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_ACCESS = "access_demanded"
+SESSION_TOKEN = "sign_in"  # noqa: S105
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "frame-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+
+
+# --- What a route demands. A test over the URL map finds the one that says nothing. -----------
+
+
+def public(view: View) -> View:
+    """Anybody may ask for this."""
+    setattr(view, _ACCESS, "public")
+    return view
+
+
+def signed_in(view: View) -> View:
+    """Every signed-in person may ask for this; it shows what is his own."""
+    setattr(view, _ACCESS, "signed in")
+    return view
+
+
+def requires(permission: Permission) -> Callable[[View], View]:
+    """Only roles with `permission` may ask for this."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            current_actor().require(permission)
+            return view(*args, **kwargs)
+
+        setattr(guarded, _ACCESS, str(permission))
+        return guarded  # type: ignore[return-value]
+
+    return decorate
+
+
+def customer_page(permission: Permission) -> Callable[[View], View]:
+    """The route names a customer by `web_id`; the view gets the Customer instead.
+
+    404 when the customer is not in the actor's scope, 403 when the role lacks `permission`.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(web_id: str, **kwargs: Any) -> Any:
+            customer: Customer = get_customer(current_actor(), web_id, permission)
+            g.customer = customer
+            return view(customer, **kwargs)
+
+        setattr(guarded, _ACCESS, f"{permission} of a customer")
+        return guarded  # type: ignore[return-value]
+
+    return decorate
+
+
+def passive(view: View) -> View:
+    """Asking for this does not keep the session alive: it is what pages poll."""
+    view.is_passive = True  # type: ignore[attr-defined]
+    return view
+
+
+def access_demanded(view: Callable[..., Any]) -> str | None:
+    """What a view demands, None when it says nothing."""
+    demanded: str | None = getattr(view, _ACCESS, None)
+    return demanded
+
+
+# --- The actor ---------------------------------------------------------------------------------
+
+
+def current_actor() -> Actor:
+    """The signed-in person as services want him."""
+    return Actor.from_user(current_user, request.remote_addr or "")
+
+
+def current_session() -> SignInSession:
+    """The row of the session this request belongs to."""
+    found: SignInSession = g.sign_in_session
+    return found
+
+
+def session_token() -> str:
+    token: str = session.get(SESSION_TOKEN, "")
+    return token
+
+
+@login_manager.request_loader
+def _load_user(_request: Any) -> User | None:
+    token = session.get(SESSION_TOKEN)
+    if not isinstance(token, str):
+        return None
+    view = current_app.view_functions.get(request.endpoint or "")
+    found = sign_ins.find_session(token, touch=not getattr(view, "is_passive", False))
+    if found is None:
+        return None
+    g.sign_in_session = found
+    return found.user
+
+
+@login_manager.unauthorized_handler
+def ask_to_sign_in() -> Response:
+    """To the sign-in page and back; htmx is told to take the whole window there."""
+    back = request.full_path.rstrip("?") if request.method == "GET" else ""
+    if request.headers.get("HX-Request"):
+        here = request.headers.get("HX-Current-URL", "")
+        back = here.partition(request.host)[2] if request.host in here else ""
+    session[SESSION_TOKEN] = None
+    target = url_for("account.sign_in", next=back or None)
+    if request.headers.get("HX-Request"):
+        return Response(status=401, headers={"HX-Redirect": target})
+    return redirect(target)  # type: ignore[return-value]
+
+
+_FREE_WITH_OLD_PASSWORD = {"account.change_password", "account.sign_out", "account.set_theme"}
+
+
+def _check_access() -> Any:
+    """Before every request: is there a person where one is needed, and may he go on?"""
+    if request.endpoint is None or request.endpoint == "static":
+        return None
+    view = current_app.view_functions[request.endpoint]
+    demanded = access_demanded(view)
+    if demanded == "public":
+        return None
+    if not current_user.is_authenticated:
+        return ask_to_sign_in()
+    if current_user.must_change_password and request.endpoint not in _FREE_WITH_OLD_PASSWORD:
+        target = url_for("account.change_password")
+        if request.headers.get("HX-Request"):
+            return Response(status=401, headers={"HX-Redirect": target})
+        return redirect(target)
+    return None
+
+
+def _add_headers(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("X-Frame-Options", "DENY")
+    headers["Referrer-Policy"] = "same-origin"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
+    headers["X-Request-ID"] = g.get("request_id", "")
+    if request.endpoint != "static":
+        headers.setdefault("Cache-Control", "no-store")
+        response.vary.add("HX-Request")
+        response.vary.add("Cookie")
+    if get_settings().public_url.startswith("https://"):
+        headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+    return response
+
+
+def init_app(app: Flask) -> None:
+    @app.before_request
+    def _name_request() -> None:
+        g.request_id = secrets.token_hex(8)
+
+    app.before_request(_check_access)
+    app.after_request(_add_headers)

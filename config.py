@@ -1,0 +1,349 @@
+"""Settings, read from the environment once; every fault is reported at once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import email_validator
+from cryptography.fernet import Fernet
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+PROJECT_ROOT = Path(__file__).resolve().parent
+
+LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "nl": "Nederlands"}
+"""The languages Foyer's mails are written in; the first is the last resort."""
+
+
+class Environment(StrEnum):
+    """Where Foyer runs. Only development fills in what is missing."""
+
+    DEVELOPMENT = "development"
+    TESTING = "testing"
+    PRODUCTION = "production"
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong or missing; `faults` has a sentence for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("Foyer cannot start:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+class _Reader:
+    """Reads typed values and collects the faults instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.faults: list[str] = []
+
+    def text(self, name: str, default: str = "") -> str:
+        return self._environ.get(name, "").strip() or default
+
+    def flag(self, name: str, default: bool) -> bool:
+        raw = self.text(name).lower()
+        if not raw:
+            return default
+        if raw in {"1", "true", "yes", "on"}:
+            return True
+        if raw in {"0", "false", "no", "off"}:
+            return False
+        self.faults.append(f"{name} is {raw!r}. Write yes or no.")
+        return default
+
+    def number(self, name: str, default: float, lowest: float, highest: float) -> float:
+        return self._parsed(name, default, lowest, highest, float)
+
+    def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
+        return int(self._parsed(name, default, lowest, highest, int))
+
+    def numbers(self, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+        raw = self.text(name)
+        if not raw:
+            return default
+        try:
+            values = tuple(float(part) for part in raw.split(","))
+        except ValueError:
+            values = ()
+        if not values or min(values) < 0:
+            self.faults.append(f"{name} is {raw!r}. Write seconds, separated by commas.")
+            return default
+        return values
+
+    def _parsed(
+        self,
+        name: str,
+        default: float,
+        lowest: float,
+        highest: float,
+        parse: Callable[[str], float],
+    ) -> float:
+        raw = self.text(name)
+        if not raw:
+            return default
+        try:
+            value = parse(raw)
+        except ValueError:
+            value = None
+        if value is None or not lowest <= value <= highest:
+            self.faults.append(
+                f"{name} is {raw!r}. Write a number from {lowest:g} to {highest:g}."
+            )
+            return default
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything Foyer can be told from outside. `from_env` documents each variable."""
+
+    environment: Environment
+    var_dir: Path
+    secret_key: str = field(repr=False)
+    seal_keys: tuple[str, ...] = field(repr=False)
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    port: int
+    public_url: str
+    mailbox_url: str
+    trusted_proxies: int
+    provider_name: str
+    provider_accent: str
+    support_email: str
+    mail_server: str
+    mail_port: int
+    mail_use_tls: bool
+    mail_use_ssl: bool
+    mail_username: str
+    mail_password: str = field(repr=False)
+    mail_default_sender: str
+    mail_timeout: float
+    session_idle_minutes: int
+    session_absolute_hours: int
+    change_generated_password: bool
+    reset_link_minutes: int
+    selection_limit: int
+    recent_mail_minutes: int
+    delivery_workers: int
+    delivery_connections: int
+    delivery_chunk: int
+    delivery_slice_seconds: float
+    delivery_retry_delays: tuple[float, ...]
+    mail_down_delays: tuple[float, ...]
+    lease_seconds: float
+    sweep_seconds: float
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment is Environment.PRODUCTION
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read and check the settings.
+
+        Raises SettingsError with every fault. In development what is missing falls back to the
+        embedded parts below VAR_DIR; in production SECRET_KEY, SEAL_KEYS, DATABASE_URL,
+        REDIS_URL, PUBLIC_URL, MAIL_SERVER and MAIL_DEFAULT_SENDER have to be given.
+        """
+        read = _Reader(environ)
+        try:
+            environment = Environment(read.text("FOYER_ENV", "development"))
+        except ValueError:
+            environment = Environment.PRODUCTION
+            read.faults.append(
+                f"FOYER_ENV is {read.text('FOYER_ENV')!r}. "
+                "Write development, testing or production."
+            )
+        production = environment is Environment.PRODUCTION
+        if production:
+            _require(read)
+        var_dir = Path(read.text("VAR_DIR", str(PROJECT_ROOT / "var"))).resolve()
+        secret_key = read.text("SECRET_KEY")
+        if not secret_key and not production:
+            secret_key = _development_key(var_dir)
+        elif secret_key and len(secret_key) < 32 and production:
+            read.faults.append(
+                f"SECRET_KEY has {len(secret_key)} characters. Use at least 32 random ones."
+            )
+        port = read.integer("PORT", 8000, 1, 65535)
+        mail_server = read.text("MAIL_SERVER")
+        settings = cls(
+            environment=environment,
+            var_dir=var_dir,
+            secret_key=secret_key,
+            seal_keys=_seal_keys(read, secret_key),
+            database_url=_database_url(read, var_dir),
+            redis_url=_redis_url(read, var_dir),
+            port=port,
+            public_url=_url(read, "PUBLIC_URL", f"http://127.0.0.1:{port}"),
+            mailbox_url=_url(read, "MAILBOX_URL", ""),
+            trusted_proxies=read.integer("TRUSTED_PROXIES", 0, 0, 10),
+            provider_name=read.text("PROVIDER_NAME", "Foyer Communications"),
+            provider_accent=_colour(read, "PROVIDER_ACCENT", "#1f5fbf"),
+            support_email=_email(read, "SUPPORT_EMAIL", "support@foyer.example"),
+            mail_server=mail_server or "127.0.0.1",
+            mail_port=read.integer("MAIL_PORT", 25 if mail_server else 8025, 1, 65535),
+            mail_use_tls=read.flag("MAIL_USE_TLS", False),
+            mail_use_ssl=read.flag("MAIL_USE_SSL", False),
+            mail_username=read.text("MAIL_USERNAME"),
+            mail_password=read.text("MAIL_PASSWORD"),
+            mail_default_sender=_email(read, "MAIL_DEFAULT_SENDER", "welcome@foyer.example"),
+            mail_timeout=read.number("MAIL_TIMEOUT", 30, 0.1, 600),
+            session_idle_minutes=read.integer("SESSION_IDLE_MINUTES", 60, 1, 1440),
+            session_absolute_hours=read.integer("SESSION_ABSOLUTE_HOURS", 12, 1, 168),
+            change_generated_password=read.flag("CHANGE_GENERATED_PASSWORD", True),
+            reset_link_minutes=read.integer("RESET_LINK_MINUTES", 60, 5, 1440),
+            selection_limit=read.integer("SELECTION_LIMIT", 25, 1, 500),
+            recent_mail_minutes=read.integer("RECENT_MAIL_MINUTES", 10, 0, 1440),
+            delivery_workers=read.integer("DELIVERY_WORKERS", 2, 1, 64),
+            delivery_connections=read.integer("DELIVERY_CONNECTIONS", 2, 1, 32),
+            delivery_chunk=read.integer("DELIVERY_CHUNK", 250, 1, 1000),
+            delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 5, 0.1, 60),
+            delivery_retry_delays=read.numbers(
+                "DELIVERY_RETRY_DELAYS", (60, 300, 900, 3600, 10800, 21600)
+            ),
+            mail_down_delays=read.numbers("MAIL_DOWN_DELAYS", (2, 5, 10, 20, 30)),
+            lease_seconds=read.number("LEASE_SECONDS", 12, 1, 15),
+            sweep_seconds=read.number("SWEEP_SECONDS", 15, 0.2, 15),
+        )
+        if settings.mail_use_tls and settings.mail_use_ssl:
+            read.faults.append("MAIL_USE_TLS and MAIL_USE_SSL are both on. Choose one.")
+        if bool(settings.mail_username) != bool(settings.mail_password):
+            read.faults.append("MAIL_USERNAME and MAIL_PASSWORD go together. Give both or none.")
+        if read.faults:
+            raise SettingsError(read.faults)
+        return settings
+
+    def flask_config(self) -> dict[str, Any]:
+        """What Flask and its extensions want to be told, derived from these settings."""
+        return {
+            "SECRET_KEY": self.secret_key,
+            "TESTING": self.environment is Environment.TESTING,
+            "SQLALCHEMY_DATABASE_URI": self.database_url,
+            "MAX_CONTENT_LENGTH": 1024 * 1024,
+            "MAX_FORM_MEMORY_SIZE": 512 * 1024,
+            "MAX_FORM_PARTS": 2000,
+            "SESSION_COOKIE_NAME": "foyer",
+            "SESSION_COOKIE_HTTPONLY": True,
+            "SESSION_COOKIE_SAMESITE": "Lax",
+            "SESSION_COOKIE_SECURE": self.public_url.startswith("https://"),
+            "WTF_CSRF_TIME_LIMIT": None,
+            "MAIL_SERVER": self.mail_server,
+            "MAIL_PORT": self.mail_port,
+            "MAIL_USE_TLS": self.mail_use_tls,
+            "MAIL_USE_SSL": self.mail_use_ssl,
+            "MAIL_USERNAME": self.mail_username or None,
+            "MAIL_PASSWORD": self.mail_password or None,
+            "MAIL_DEFAULT_SENDER": (self.provider_name, self.mail_default_sender),
+            "TEMPLATES_AUTO_RELOAD": self.environment is Environment.DEVELOPMENT,
+        }
+
+
+_REQUIRED_IN_PRODUCTION = {
+    "SECRET_KEY": "Use at least 32 random characters.",
+    "SEAL_KEYS": "Make one with: flask --app app new-seal-key.",
+    "DATABASE_URL": "For example postgresql://foyer@db/foyer.",
+    "REDIS_URL": "For example redis://queue:6379/0.",
+    "PUBLIC_URL": "The address that people open, for example https://portal.example.com.",
+    "MAIL_SERVER": "The host name of the SMTP server.",
+    "MAIL_DEFAULT_SENDER": "The address that welcome mails come from.",
+}
+
+
+def _require(read: _Reader) -> None:
+    for name, hint in _REQUIRED_IN_PRODUCTION.items():
+        if not read.text(name):
+            read.faults.append(f"{name} is missing. {hint}")
+
+
+def _development_key(var_dir: Path) -> str:
+    """The secret key of an embedded installation, made on first use and kept below VAR_DIR."""
+    path = var_dir / "secret_key"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        var_dir.mkdir(parents=True, exist_ok=True)
+    draft = var_dir / f"secret_key.{os.getpid()}.{secrets.token_hex(4)}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(secrets.token_urlsafe(48))
+    try:
+        os.link(draft, path)  # Two first starts at once must end with the same key.
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text().strip()
+
+
+def _seal_keys(read: _Reader, secret_key: str) -> tuple[str, ...]:
+    given = tuple(key.strip() for key in read.text("SEAL_KEYS").split(",") if key.strip())
+    for position, key in enumerate(given, start=1):
+        try:
+            Fernet(key)
+        except ValueError:
+            read.faults.append(
+                f"SEAL_KEYS: key {position} is not 32 url-safe base64-encoded bytes. "
+                "Make one with: flask --app app new-seal-key."
+            )
+    if given or not secret_key:
+        return given
+    derived = hashlib.blake2b(secret_key.encode(), digest_size=32, person=b"foyer-seal").digest()
+    return (base64.urlsafe_b64encode(derived).decode(),)
+
+
+def _database_url(read: _Reader, var_dir: Path) -> str:
+    raw = read.text("DATABASE_URL", f"sqlite:///{var_dir / 'foyer.db'}")
+    for prefix in ("postgres://", "postgresql://"):
+        if raw.startswith(prefix):
+            raw = "postgresql+psycopg://" + raw.removeprefix(prefix)
+    try:
+        backend = make_url(raw).get_backend_name()
+    except ArgumentError:
+        backend = ""
+    if backend not in {"sqlite", "postgresql"}:
+        read.faults.append("DATABASE_URL is not a postgresql:// or sqlite:/// address.")
+    return raw
+
+
+def _redis_url(read: _Reader, var_dir: Path) -> str:
+    raw = read.text("REDIS_URL", f"unix://{var_dir / 'valkey.sock'}")
+    if urlsplit(raw).scheme not in {"redis", "rediss", "unix"}:
+        read.faults.append("REDIS_URL is not a redis://, rediss:// or unix:// address.")
+    return raw
+
+
+def _url(read: _Reader, name: str, default: str) -> str:
+    raw = read.text(name, default).rstrip("/")
+    parts = urlsplit(raw)
+    if raw and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        read.faults.append(f"{name} is {raw!r}. Write an http:// or https:// address.")
+    return raw
+
+
+def _email(read: _Reader, name: str, default: str) -> str:
+    raw = read.text(name, default)
+    try:
+        return email_validator.validate_email(
+            raw, check_deliverability=False, test_environment=True
+        ).normalized
+    except email_validator.EmailNotValidError as error:
+        read.faults.append(f"{name} is {raw!r}. {error}")
+        return raw
+
+
+def _colour(read: _Reader, name: str, default: str) -> str:
+    raw = read.text(name, default)
+    if len(raw) != 7 or raw[0] != "#" or not set(raw[1:].lower()) <= set("0123456789abcdef"):
+        read.faults.append(f"{name} is {raw!r}. Write a colour like #1f5fbf.")
+    return raw

@@ -1,0 +1,84 @@
+"""The extensions, unbound; `create_app` binds them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+from flask_login import LoginManager
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from config import Settings
+from models.base import Base
+
+db = SQLAlchemy(metadata=Base.metadata, session_options={"expire_on_commit": False})
+migrate = Migrate(compare_type=True, render_as_batch=True)
+login_manager = LoginManager()
+csrf = CSRFProtect()
+
+
+class Queues:
+    """The named RQ queues of this installation, worked in the order they are listed."""
+
+    NAMES = ("interactive", "default", "bulk")
+
+    def __init__(self) -> None:
+        self._connection: Redis | None = None
+
+    def init_app(self, app: Flask) -> None:
+        settings: Settings = app.extensions["settings"]
+        self._connection = Redis.from_url(
+            settings.redis_url, socket_timeout=30, socket_connect_timeout=5
+        )
+        app.extensions["queues"] = self
+
+    @property
+    def connection(self) -> Redis:
+        """The current application's connection pool to Redis or Valkey."""
+        bound: Queues = current_app.extensions["queues"]
+        assert bound._connection is not None
+        return bound._connection
+
+    def __getitem__(self, name: str) -> Queue:
+        if name not in self.NAMES:
+            raise KeyError(name)
+        return Queue(name, connection=self.connection, serializer=JSONSerializer)
+
+    def enqueue(self, name: str, job: str, *args: str | int) -> None:
+        """Put `job` (dotted name) with scalar arguments on the queue `name`."""
+        self[name].enqueue(job, args=args, job_timeout=300, result_ttl=0, failure_ttl=86_400)
+
+    def enqueue_sweep(self, interval: float) -> None:
+        """Ask for a sweep, once per `interval` seconds however many schedulers there are."""
+        if self.connection.set("foyer:sweep", 1, nx=True, px=int(interval * 900)):
+            self["default"].enqueue("jobs.sweeps.sweep", job_timeout=300, result_ttl=0, ttl=60)
+
+
+queues = Queues()
+
+
+def get_settings() -> Settings:
+    """The settings of the current application."""
+    settings: Settings = current_app.extensions["settings"]
+    return settings
+
+
+@sa.event.listens_for(sa.engine.Engine, "connect")
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """WAL lets readers go on beside the writer; FULL keeps a commit over a power cut."""
+    if not isinstance(connection, sqlite3.Connection):
+        return
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 30000")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -32000")
+    cursor.close()

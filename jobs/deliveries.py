@@ -1,0 +1,26 @@
+"""Jobs of the delivery engine."""
+
+from __future__ import annotations
+
+from extensions import db, queues
+from models import Lane, Mailing
+from services import deliveries
+
+
+def deliver_mailing(mailing_id: int) -> None:
+    """Send a mailing's due deliveries for one time slice, and come back for the rest.
+
+    Triggered by the confirmation, by resume and retry, by itself and by the sweep. Idempotent: the
+    rows decide what is left. A crash leaves a claim that expires; the sweep then starts this again.
+    """
+    mailing = db.session.get(Mailing, mailing_id)
+    if mailing is None:
+        return
+    lane = mailing.lane
+    db.session.rollback()
+
+    def interrupted() -> bool:
+        return lane is Lane.BULK and queues["interactive"].count > 0
+
+    if deliveries.deliver_mailing(mailing_id, interrupted):
+        queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)

@@ -1,0 +1,19 @@
+"""The sweep: finds what the queue forgot and what dead workers left."""
+
+from __future__ import annotations
+
+from extensions import queues
+from services import deliveries, delivery_claims, reset_links, sign_ins
+
+
+def sweep() -> None:
+    """Return expired claims to the line and start what waits with nobody at work on it.
+
+    Triggered every SWEEP_SECONDS by the scheduler. Idempotent, and harmless when two run at once.
+    """
+    delivery_claims.expire_claims()
+    for mailing_id, lane in deliveries.list_unattended_mailings():
+        queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)
+    for link_id in reset_links.list_unmailed():
+        queues.enqueue("default", "jobs.reset_links.mail_reset_link", link_id)
+    sign_ins.delete_stale_rows()

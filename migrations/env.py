@@ -1,0 +1,48 @@
+"""Alembic's environment: the application's engine and metadata."""
+
+from __future__ import annotations
+
+from alembic import context
+from flask import current_app
+
+from extensions import db
+from models.base import UtcDateTime
+
+target_metadata = db.metadata
+
+
+def render_item(kind: str, item: object, _context: object) -> str | bool:
+    """Write our own types as what they are in the database, so that migrations outlive them."""
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False
+
+
+def run_migrations() -> None:
+    if context.is_offline_mode():
+        context.configure(
+            url=current_app.config["SQLALCHEMY_DATABASE_URI"],
+            target_metadata=target_metadata,
+            literal_binds=True,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    with db.engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            # Its driver leaves DDL outside transactions unless one is begun by hand.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        context.configure(
+            connection=connection,
+            target_metadata=target_metadata,
+            render_item=render_item,
+            compare_type=True,
+            render_as_batch=True,
+            transactional_ddl=True,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+
+
+run_migrations()

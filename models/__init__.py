@@ -1,0 +1,67 @@
+"""Tables, constraints and small derived properties: one module per noun of the glossary."""
+
+from models.audit_events import AuditEvent
+from models.base import Base, fold, prefix_range, utcnow
+from models.bundles import Bundle, CustomerBundle
+from models.customers import Customer, CustomerStatus
+from models.deliveries import Delivery, DeliveryClaim, DeliveryState, SkipReason
+from models.email_templates import (
+    CustomerEmailTemplate,
+    EmailTemplate,
+    EmailTemplateText,
+    EmailTemplateVersion,
+    TemplateKind,
+)
+from models.groups import Group
+from models.mailings import Lane, Mailing, MailingState, MailLine
+from models.platform_accounts import LocalPlatformAccount
+from models.sessions import ResetLink, SelectedUser, SignInSession, SignInThrottle
+from models.suppressions import Suppression
+from models.users import (
+    CUSTOMER_ROLES,
+    STAFF_ROLES,
+    Role,
+    User,
+    UserGroup,
+    UserStatus,
+    WelcomeState,
+)
+
+__all__ = [
+    "CUSTOMER_ROLES",
+    "STAFF_ROLES",
+    "AuditEvent",
+    "Base",
+    "Bundle",
+    "Customer",
+    "CustomerBundle",
+    "CustomerEmailTemplate",
+    "CustomerStatus",
+    "Delivery",
+    "DeliveryClaim",
+    "DeliveryState",
+    "EmailTemplate",
+    "EmailTemplateText",
+    "EmailTemplateVersion",
+    "Group",
+    "Lane",
+    "LocalPlatformAccount",
+    "MailLine",
+    "Mailing",
+    "MailingState",
+    "ResetLink",
+    "Role",
+    "SelectedUser",
+    "SignInSession",
+    "SignInThrottle",
+    "SkipReason",
+    "Suppression",
+    "TemplateKind",
+    "User",
+    "UserGroup",
+    "UserStatus",
+    "WelcomeState",
+    "fold",
+    "prefix_range",
+    "utcnow",
+]

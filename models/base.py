@@ -1,0 +1,84 @@
+"""The declarative base, column types and key functions that every model shares."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An aware UTC time; refuses naive ones. SQLite keeps it as text that sorts by time."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def key_type(length: int) -> sa.String:
+    """A string compared byte by byte on both databases, so that a prefix is an index range."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
+def word_type(enum: type[StrEnum]) -> sa.Enum:
+    """A StrEnum kept as its value, with a CHECK of the words."""
+    return sa.Enum(
+        enum,
+        native_enum=False,
+        create_constraint=True,
+        length=max(len(word.value) for word in enum),
+        values_callable=lambda words: [word.value for word in words],
+        validate_strings=True,
+        name=enum.__name__.lower(),
+    )
+
+
+class Base(DeclarativeBase):
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: sa.JSON()}
+
+
+IntPk = Annotated[
+    int,
+    mapped_column(
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
+]
+
+
+def utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+def fold(text: str) -> str:
+    """The key under which `text` is unique and found: NFKC, casefolded, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def prefix_range(prefix: str) -> tuple[str, str]:
+    """Lowest key that starts with `prefix`, and the lowest that sorts after all of them."""
+    return prefix, prefix + "\U0010ffff"

@@ -1,0 +1,52 @@
+"""Customers, which are called tenants before and during their creation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from models.base import Base, IntPk, key_type, utcnow, word_type
+from models.groups import Group
+
+
+class CustomerStatus(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DELETED = "deleted"
+
+
+class Customer(Base):
+    __tablename__ = "customers"
+    __table_args__ = (
+        sa.CheckConstraint("custno > 0", name="custno_positive"),
+        sa.CheckConstraint("web_id <> '' AND web_id = upper(web_id)", name="web_id_upper"),
+        sa.CheckConstraint("upn_suffix = lower(upn_suffix)", name="upn_suffix_lower"),
+        sa.Index("ix_customers_group_id_name_key", "group_id", "name_key", "id"),
+    )
+
+    id: Mapped[IntPk]
+    group_id: Mapped[int] = mapped_column(sa.ForeignKey("groups.id"))
+    custno: Mapped[int] = mapped_column(unique=True)
+    web_id: Mapped[str] = mapped_column(key_type(16), unique=True)
+    name: Mapped[str] = mapped_column(sa.String(64))
+    name_key: Mapped[str] = mapped_column(key_type(64), unique=True)
+    short_name: Mapped[str] = mapped_column(sa.String(16))
+    short_name_key: Mapped[str] = mapped_column(key_type(16), unique=True)
+    upn_suffix: Mapped[str] = mapped_column(key_type(253), unique=True)
+    ani: Mapped[str] = mapped_column(sa.String(16), default="", server_default="")
+    contact_name: Mapped[str] = mapped_column(sa.String(128), default="", server_default="")
+    contact_email: Mapped[str] = mapped_column(sa.String(320), default="", server_default="")
+    contact_phone: Mapped[str] = mapped_column(sa.String(32), default="", server_default="")
+    language: Mapped[str] = mapped_column(sa.String(8), default="en", server_default="en")
+    setup_instructions: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
+    application_url: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
+    connector: Mapped[str] = mapped_column(sa.String(32), default="local", server_default="local")
+    status: Mapped[CustomerStatus] = mapped_column(
+        word_type(CustomerStatus), default=CustomerStatus.ACTIVE, server_default="active"
+    )
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+    group: Mapped[Group] = relationship()

@@ -1,0 +1,63 @@
+"""Signed-in sessions, what is selected in them, reset links and sign-in throttles."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from models.base import Base, IntPk, key_type, utcnow
+from models.users import User
+
+
+class SignInSession(Base):
+    """A browser that is signed in. The cookie carries the token, the row only its hash."""
+
+    __tablename__ = "sign_in_sessions"
+
+    id: Mapped[IntPk]
+    token_hash: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"), index=True)
+    address: Mapped[str] = mapped_column(sa.String(64), default="")
+    user_agent: Mapped[str] = mapped_column(sa.String(255), default="")
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    last_seen_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+
+    user: Mapped[User] = relationship()
+
+
+class SelectedUser(Base):
+    """A user that is ticked on the Users tab; the selection outlives pages and filters."""
+
+    __tablename__ = "selected_users"
+
+    session_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("sign_in_sessions.id", ondelete="CASCADE"), primary_key=True
+    )
+    customer_id: Mapped[int] = mapped_column(sa.ForeignKey("customers.id"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"), primary_key=True)
+
+
+class ResetLink(Base):
+    """A wish to choose a new password. The link is made, hashed and mailed by the job."""
+
+    __tablename__ = "reset_links"
+
+    id: Mapped[IntPk]
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"), index=True)
+    requested_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+    token_hash: Mapped[str | None] = mapped_column(sa.String(64), unique=True)
+    mailed_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
+
+
+class SignInThrottle(Base):
+    """Failed sign-ins counted per account or network address, and the wait that follows."""
+
+    __tablename__ = "sign_in_throttles"
+
+    key: Mapped[str] = mapped_column(key_type(400), primary_key=True)
+    failures: Mapped[int] = mapped_column(default=0)
+    blocked_until: Mapped[datetime]
+    updated_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)

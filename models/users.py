@@ -1,0 +1,142 @@
+"""Users: everybody who signs in, from the provider's staff to a customer's users."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from flask_login import UserMixin
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from models.base import Base, IntPk, key_type, utcnow, word_type
+from models.bundles import Bundle
+from models.customers import Customer
+
+LONG_AGO = "1970-01-01 00:00:00"
+"""Stands for "never" where a list sorts by a time that may be missing."""
+
+
+class Role(StrEnum):
+    LANDLORD = "landlord"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+    CUSTOMER_ADMIN = "customer_admin"
+    SUPERVISOR = "supervisor"
+    USER = "user"
+    PROSPECT = "prospect"
+
+
+STAFF_ROLES = frozenset({Role.LANDLORD, Role.OPERATOR, Role.AUDITOR})
+CUSTOMER_ROLES = frozenset({Role.CUSTOMER_ADMIN, Role.SUPERVISOR, Role.USER})
+
+
+class UserStatus(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DELETED = "deleted"
+
+
+class WelcomeState(StrEnum):
+    """How the last welcome mail to a user ended; what is under way is read from deliveries."""
+
+    NEVER = "never"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+def never_first(column: str) -> sa.ColumnElement[datetime]:
+    """`users.<column>` with "never" as the earliest time, as its index has it."""
+    return sa.literal_column(f"coalesce({column}, '{LONG_AGO}')")
+
+
+class User(Base, UserMixin):
+    """A person who signs in.
+
+    The `_key` columns hold the folded texts that are searched by prefix and, for the login, unique.
+    `unconfirmed_hash` is of the password in a mail that may have arrived although its delivery
+    failed in the end; it signs in until a later mail is accepted or a password is chosen.
+    """
+
+    __tablename__ = "users"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["customer_id", "bundle_id"],
+            ["customer_bundles.customer_id", "customer_bundles.bundle_id"],
+            name="fk_users_bundle_of_customer",
+        ),
+        sa.CheckConstraint(
+            "(role IN ('customer_admin', 'supervisor', 'user')) = (customer_id IS NOT NULL)",
+            name="customer_by_role",
+        ),
+        sa.CheckConstraint("bundle_id IS NULL OR customer_id IS NOT NULL", name="bundle_needs"),
+        sa.CheckConstraint("login <> ''", name="login_given"),
+        sa.Index("ix_users_by_name", "customer_id", "name_key", "id"),
+        sa.Index("ix_users_by_surname", "customer_id", "surname_key", "id"),
+        sa.Index("ix_users_by_login", "customer_id", "login_key", "id"),
+        sa.Index("ix_users_by_email", "customer_id", "email_key", "id"),
+        sa.Index("ix_users_by_extension", "customer_id", "extension", "id"),
+        sa.Index("ix_users_by_bundle", "customer_id", "bundle_id", "name_key", "id"),
+        sa.Index("ix_users_by_status", "customer_id", "status", "name_key", "id"),
+        sa.Index("ix_users_by_welcome", "customer_id", "welcome_state", "name_key", "id"),
+    )
+
+    id: Mapped[IntPk]
+    customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("customers.id"))
+    bundle_id: Mapped[int | None] = mapped_column(sa.ForeignKey("bundles.id"))
+    role: Mapped[Role] = mapped_column(word_type(Role))
+    status: Mapped[UserStatus] = mapped_column(
+        word_type(UserStatus), default=UserStatus.ACTIVE, server_default="active"
+    )
+    login: Mapped[str] = mapped_column(sa.String(320))
+    login_key: Mapped[str] = mapped_column(key_type(320), unique=True)
+    first_name: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")
+    last_name: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")
+    name_key: Mapped[str] = mapped_column(key_type(260), default="", server_default="")
+    surname_key: Mapped[str] = mapped_column(key_type(130), default="", server_default="")
+    email: Mapped[str] = mapped_column(sa.String(320), default="", server_default="")
+    email_key: Mapped[str] = mapped_column(key_type(320), default="", server_default="")
+    extension: Mapped[str] = mapped_column(key_type(16), default="", server_default="")
+    language: Mapped[str] = mapped_column(sa.String(8), default="en", server_default="en")
+    password_hash: Mapped[str | None] = mapped_column(sa.String(255))
+    unconfirmed_hash: Mapped[str | None] = mapped_column(sa.String(255))
+    must_change_password: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    all_groups: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    welcome_state: Mapped[WelcomeState] = mapped_column(
+        word_type(WelcomeState), default=WelcomeState.NEVER, server_default="never"
+    )
+    welcome_at: Mapped[datetime | None]
+    last_sign_in_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+    customer: Mapped[Customer | None] = relationship(foreign_keys=[customer_id])
+    bundle: Mapped[Bundle | None] = relationship(foreign_keys=[bundle_id], viewonly=True)
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip() or self.login
+
+    @property
+    def is_staff(self) -> bool:
+        return self.role in STAFF_ROLES
+
+
+sa.Index(
+    "ix_users_by_sign_in", User.__table__.c.customer_id, never_first("last_sign_in_at"),
+    User.__table__.c.id,
+)
+sa.Index(
+    "ix_users_by_welcome_at", User.__table__.c.customer_id, never_first("welcome_at"),
+    User.__table__.c.id,
+)
+
+
+class UserGroup(Base):
+    """A group that a member of staff is limited to; staff with `all_groups` needs none."""
+
+    __tablename__ = "user_groups"
+
+    user_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    group_id: Mapped[int] = mapped_column(sa.ForeignKey("groups.id"), primary_key=True)

@@ -1,0 +1,33 @@
+"""The audit trail: one row per change, written in the transaction that makes the change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from extensions import db
+from models import AuditEvent
+from services.actors import Actor
+
+
+def record_event(
+    actor: Actor,
+    action: str,
+    *,
+    customer_id: int | None = None,
+    object_type: str = "",
+    object_id: int | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """Add an event to the session; the caller commits. `detail` must not hold a secret."""
+    db.session.add(
+        AuditEvent(
+            actor_id=actor.user_id,
+            actor_login=actor.login,
+            address=actor.address,
+            action=action,
+            customer_id=customer_id,
+            object_type=object_type,
+            object_id=object_id,
+            detail=detail or {},
+        )
+    )

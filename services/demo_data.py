@@ -1,0 +1,369 @@
+"""Demonstration data: a provider with four customers that are believable and always the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from extensions import db, get_settings
+from models import (
+    Bundle,
+    Customer,
+    CustomerBundle,
+    CustomerEmailTemplate,
+    EmailTemplate,
+    EmailTemplateText,
+    EmailTemplateVersion,
+    Group,
+    Role,
+    Suppression,
+    TemplateKind,
+    User,
+    UserStatus,
+    fold,
+    utcnow,
+)
+from services import messages, passwords
+from services.errors import Conflict, InvalidInput
+from services.transactions import run_transaction
+
+PASSWORD = "foyer-demo-1"  # noqa: S105
+MAX_USERS = 1_000_000
+_BATCH = 20_000
+
+GROUPS = {1: "Direct", 2: "Northwind"}
+BUNDLES = {
+    "Entry3PhoneNextGenBundle": "Desk phone\nVoicemail",
+    "Stand4PhoneNextGenBundle": "Desk phone\nMobile app\nVoicemail\nAudio conferencing",
+    "Prem5PhoneNextGenBundle": (
+        "Desk phone\nMobile app\nVoicemail\nVideo conferencing\nCall recording"
+    ),
+}
+_ENTRY, _STANDARD, _PREMIUM = BUNDLES
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCustomer:
+    web_id: str
+    name: str
+    short_name: str
+    upn_suffix: str
+    custno: int
+    groupno: int
+    users: dict[str, int]
+    """How many users have which bundle."""
+    language: str = "en"
+
+
+CUSTOMERS = (
+    DemoCustomer(
+        "CQ001",
+        "KentonElectronics",
+        "ke",
+        "kenton-electronics.com",
+        1001,
+        1,
+        {_ENTRY: 40, _STANDARD: 20},
+    ),
+    DemoCustomer("CQ002", "Harborlight", "hl", "harborlight.example", 1002, 1, {_ENTRY: 30}),
+    DemoCustomer(
+        "CQ003", "Ostrava", "os", "ostrava.example", 1003, 1, {_ENTRY: 20, _PREMIUM: 10}, "de"
+    ),
+    DemoCustomer("CQ101", "Larkspur", "la", "larkspur.example", 2001, 2, {_STANDARD: 12}),
+)
+STAFF = {
+    "landlord@foyer.example": (Role.LANDLORD, "Lena", "Hofmann"),
+    "operator@foyer.example": (Role.OPERATOR, "Omar", "Nasser"),
+    "auditor@foyer.example": (Role.AUDITOR, "Aude", "Marchand"),
+}
+TEMPLATES = {
+    "welcome": ("Welcome", TemplateKind.WELCOME),
+    "password-update": ("Password update", TemplateKind.GENERAL),
+    "voicemail-update": ("Voicemail update", TemplateKind.GENERAL),
+    "password-reset": ("Password reset", TemplateKind.PASSWORD_RESET),
+}
+_ONLY_FIRST_CUSTOMER = {"password-update", "voicemail-update"}
+
+_FIRST_NAMES = (
+    "Ada Amara Anouk Antoine Aroha Bastian Beatriz Björn Camille Carlos Chiara Daan Dilara Eero "
+    "Elif Emeka Fatima Femke Finn Freya Gitte Hannah Hiro Ines Ismail Jana Joost Jürgen Kaia Kofi "
+    "Lars Leila Lotte Luc Maeve Malik Marijke Mateo Mei Mila Nadia Niamh Noor Olek Oskar Paula "
+    "Priya Quentin Rania Renée Ruben Sanne Søren Stella Tariq Thijs Uma Vera Wim Yara Zoë Łukasz"
+).split()
+_LAST_NAMES = (
+    "Abbott Adeyemi Aydın Bakker Becker Bennett Bianchi Bjerke Carter Castillo Chen Claes Costa "
+    "Dekker Dubois Eriksson Evans Farouk Fischer Fontaine García Gruber Haas Hughes Ibrahim Iyer "
+    "Jansen Jensen Kaya Keller Kowalski Kruger Lambert Larsen Lefèvre Lindqvist Maas Marín Meyer "
+    "Moreau Müller Murphy Nakamura Novák Nyström O'Brien Okafor Olsen Peeters Petrov Quinn Rossi "
+    "Sato Schäfer Silva Smit Tanaka Thompson Türk Visser Wagner Wójcik Young Zeller"
+).split()
+_PLAIN = str.maketrans(
+    {"ı": "i", "ğ": "g", "ş": "s", "ø": "o", "Ø": "o", "ł": "l", "Ł": "l", "ß": "ss", "'": ""}
+)
+
+
+def load_demo_data() -> list[tuple[str, str]]:
+    """Create what is missing of the demonstration; returns (login, role) to sign in with.
+
+    Running it again changes nothing. Raises Conflict when the settings say production.
+    """
+    if get_settings().is_production:
+        raise Conflict("Demonstration data is refused in production: its passwords are public.")
+    hashed = passwords.hash_chosen(PASSWORD)
+    groups = {number: _group(number, name) for number, name in GROUPS.items()}
+    bundles = {name: _bundle(name, services) for name, services in BUNDLES.items()}
+    for login, (role, first, last) in STAFF.items():
+        _person(login, role, first, last, hashed, email=login)
+    templates = {slug: _template(slug, name, kind) for slug, (name, kind) in TEMPLATES.items()}
+    for demo in CUSTOMERS:
+        _customer(demo, groups[demo.groupno], bundles, templates, hashed)
+    db.session.commit()
+    return _sign_ins()
+
+
+def _sign_ins() -> list[tuple[str, str]]:
+    words = {Role.LANDLORD: "landlord administrator"}
+    found = [(login, words.get(role, role.value)) for login, (role, _, _) in STAFF.items()]
+    found += [(_admin_login(demo), "customer administrator") for demo in CUSTOMERS]
+    user = db.session.scalar(
+        sa.select(User.login)
+        .join(Customer, Customer.id == User.customer_id)
+        .where(Customer.web_id == "CQ001", User.role == Role.USER)
+        .order_by(User.id)
+        .limit(1)
+    )
+    return [*found, (user or "", "user")]
+
+
+def _admin_login(demo: DemoCustomer) -> str:
+    return f"prp{demo.short_name}Admin@{demo.upn_suffix}"
+
+
+def _group(number: int, name: str) -> Group:
+    group = db.session.scalar(sa.select(Group).where(Group.groupno == number))
+    return group or _added(Group(groupno=number, name=name))
+
+
+def _bundle(name: str, services: str) -> Bundle:
+    bundle = db.session.scalar(sa.select(Bundle).where(Bundle.name == name))
+    return bundle or _added(Bundle(name=name, services=services))
+
+
+def _template(slug: str, name: str, kind: TemplateKind) -> EmailTemplate:
+    found = db.session.scalar(sa.select(EmailTemplate).where(EmailTemplate.name_key == fold(name)))
+    if found is not None:
+        return found
+    template = _added(EmailTemplate(name=name, name_key=fold(name), kind=kind))
+    version = _added(EmailTemplateVersion(template_id=template.id, number=1))
+    for language, (subject, text, html) in messages.load_default_template(slug).items():
+        db.session.add(
+            EmailTemplateText(
+                version_id=version.id, language=language, subject=subject, text=text, html=html
+            )
+        )
+    return template
+
+
+def _person(
+    login: str,
+    role: Role,
+    first: str,
+    last: str,
+    hashed: str,
+    *,
+    email: str,
+    customer_id: int | None = None,
+) -> None:
+    if db.session.scalar(sa.select(User.id).where(User.login_key == fold(login))) is not None:
+        return
+    _added(
+        User(
+            login=login,
+            login_key=fold(login),
+            role=role,
+            first_name=first,
+            last_name=last,
+            name_key=fold(f"{first} {last}"),
+            surname_key=fold(last),
+            email=email,
+            email_key=fold(email),
+            customer_id=customer_id,
+            password_hash=hashed,
+            all_groups=role in {Role.LANDLORD, Role.OPERATOR, Role.AUDITOR},
+        )
+    )
+
+
+def _customer(
+    demo: DemoCustomer,
+    group: Group,
+    bundles: dict[str, Bundle],
+    templates: dict[str, EmailTemplate],
+    hashed: str,
+) -> None:
+    if db.session.scalar(sa.select(Customer.id).where(Customer.web_id == demo.web_id)) is not None:
+        return
+    customer = _added(_new_customer(demo, group))
+    for name in demo.users:
+        db.session.add(CustomerBundle(customer_id=customer.id, bundle_id=bundles[name].id))
+    for slug, template in templates.items():
+        if template.kind is TemplateKind.PASSWORD_RESET:
+            continue
+        if slug not in _ONLY_FIRST_CUSTOMER or demo is CUSTOMERS[0]:
+            db.session.add(
+                CustomerEmailTemplate(customer_id=customer.id, template_id=template.id)
+            )
+    db.session.flush()
+    login = _admin_login(demo)
+    _person(
+        login,
+        Role.CUSTOMER_ADMIN,
+        "Kim",
+        f"{demo.name} administrator",
+        hashed,
+        email=f"admin@{demo.upn_suffix}",
+        customer_id=customer.id,
+    )
+    bundle_of = [bundles[name].id for name, count in demo.users.items() for _ in range(count)]
+    rows = list(_user_rows(demo.upn_suffix, customer.id, bundle_of, hashed))
+    if demo is CUSTOMERS[0]:
+        _make_exceptions(rows)
+    db.session.execute(sa.insert(User.__table__), rows)
+
+
+def _make_exceptions(rows: list[dict[str, Any]]) -> None:
+    """One user without an address, one suspended, one whose address is suppressed."""
+    rows[4] |= {"email": "", "email_key": ""}
+    rows[9] |= {"status": UserStatus.SUSPENDED}
+    key = rows[14]["email_key"]
+    if db.session.scalar(sa.select(Suppression.id).where(Suppression.email_key == key)) is None:
+        db.session.add(
+            Suppression(email_key=key, reason="550 5.1.1 The mailbox does not exist.")
+        )
+
+
+def _new_customer(demo: DemoCustomer, group: Group) -> Customer:
+    return Customer(
+        group_id=group.id,
+        custno=demo.custno,
+        web_id=demo.web_id,
+        name=demo.name,
+        name_key=fold(demo.name),
+        short_name=demo.short_name,
+        short_name_key=fold(demo.short_name),
+        upn_suffix=demo.upn_suffix,
+        language=demo.language,
+        contact_email=f"admin@{demo.upn_suffix}",
+        application_url=f"https://collab.{demo.upn_suffix}",
+        setup_instructions=(
+            "Install the collaboration app on your phone and your computer.\n"
+            "Sign in with your login and the application password.\n"
+            "Record your voicemail greeting."
+        ),
+    )
+
+
+def _user_rows(
+    suffix: str, customer_id: int, bundle_ids: list[int], hashed: str | None, start: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Rows for users `start`…: names from the lists, in an order that depends on the suffix."""
+    shuffled = random.Random(suffix)  # noqa: S311
+    firsts = shuffled.sample(_FIRST_NAMES, len(_FIRST_NAMES))
+    lasts = shuffled.sample(_LAST_NAMES, len(_LAST_NAMES))
+    languages = ("en", "en", "en", "de", "fr", "nl")
+    rounds = len(firsts) * len(lasts)
+    now = utcnow()
+    for offset, bundle_id in enumerate(bundle_ids):
+        number = start + offset
+        first = firsts[number % len(firsts)]
+        last = lasts[(number + number // len(firsts)) % len(lasts)]
+        local = f"{_plain(first)}.{_plain(last)}"
+        if number >= rounds:
+            local += str(number // rounds + 1)
+        login = f"{local}@{suffix}"
+        yield {
+            "customer_id": customer_id,
+            "bundle_id": bundle_id,
+            "role": Role.USER,
+            "status": UserStatus.ACTIVE,
+            "login": login,
+            "login_key": login,
+            "first_name": first,
+            "last_name": last,
+            "name_key": fold(f"{first} {last}"),
+            "surname_key": fold(last),
+            "email": login,
+            "email_key": login,
+            "extension": str(2001 + number),
+            "language": languages[number % len(languages)],
+            "password_hash": hashed,
+            "created_at": now,
+        }
+
+
+def _plain(name: str) -> str:
+    import unicodedata
+
+    decomposed = unicodedata.normalize("NFKD", name.lower().translate(_PLAIN))
+    return "".join(letter for letter in decomposed if letter.isascii() and letter.isalnum())
+
+
+def add_bulk_customer(web_id: str, users: int) -> Customer:
+    """Add a customer of group 1 with `users` users, bundles Entry and Standard in turn.
+
+    Raises InvalidInput for the number or a web ID that is taken, Conflict in production.
+    """
+    if get_settings().is_production:
+        raise Conflict("Demonstration data is refused in production.")
+    if not 0 <= users <= MAX_USERS:
+        raise InvalidInput("users", f"{users:,} users were asked for. The limit is {MAX_USERS:,}.")
+    web_id = web_id.strip().upper()
+    if not (1 <= len(web_id) <= 16 and web_id.isascii() and web_id.isalnum()):
+        raise InvalidInput("customer", f"{web_id!r} is not 1 to 16 letters and digits.")
+    if db.session.scalar(sa.select(Customer.id).where(Customer.web_id == web_id)) is not None:
+        raise InvalidInput("customer", f"There is a customer {web_id} already.")
+    load_demo_data()
+    demo = DemoCustomer(
+        web_id,
+        f"Demo {web_id}".replace(" ", ""),
+        f"d{web_id.lower()}"[:16],
+        f"{web_id.lower()}.example",
+        (db.session.scalar(sa.select(sa.func.max(Customer.custno))) or 0) + 1,
+        1,
+        {_ENTRY: 0, _STANDARD: 0},
+    )
+    groups = {group.groupno: group for group in db.session.scalars(sa.select(Group))}
+    bundles = {bundle.name: bundle for bundle in db.session.scalars(sa.select(Bundle))}
+    templates = {
+        "welcome": db.session.scalars(
+            sa.select(EmailTemplate).where(EmailTemplate.kind == TemplateKind.WELCOME)
+        ).one()
+    }
+    _customer(demo, groups[1], bundles, templates, passwords.hash_chosen(PASSWORD))
+    db.session.commit()
+    customer = db.session.scalars(sa.select(Customer).where(Customer.web_id == web_id)).one()
+    _insert_users(customer, [bundles[_ENTRY].id, bundles[_STANDARD].id], users)
+    return customer
+
+
+def _insert_users(customer: Customer, bundle_ids: list[int], users: int) -> None:
+    """All in one transaction, so that an interrupted run leaves a customer without users."""
+
+    def work(connection: sa.Connection) -> None:
+        for start in range(0, users, _BATCH):
+            size = min(_BATCH, users - start)
+            chosen = [bundle_ids[(start + n) % len(bundle_ids)] for n in range(size)]
+            rows = list(_user_rows(customer.upn_suffix, customer.id, chosen, None, start))
+            connection.execute(sa.insert(User.__table__), rows)
+
+    run_transaction(work)
+
+
+def _added(row: Any) -> Any:
+    db.session.add(row)
+    db.session.flush()
+    return row

@@ -1,0 +1,108 @@
+"""E-mail templates: which a customer may use, and their texts ready to be filled."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from extensions import db, get_settings
+from models import (
+    Customer,
+    CustomerEmailTemplate,
+    EmailTemplate,
+    EmailTemplateText,
+    EmailTemplateVersion,
+    TemplateKind,
+)
+from services import messages
+from services.errors import NotFound
+
+
+def list_templates_for(customer: Customer) -> list[EmailTemplate]:
+    """The templates a customer may choose by name: Welcome first, the others by name."""
+    return list(
+        db.session.scalars(
+            sa.select(EmailTemplate)
+            .join(CustomerEmailTemplate, CustomerEmailTemplate.template_id == EmailTemplate.id)
+            .where(
+                CustomerEmailTemplate.customer_id == customer.id,
+                EmailTemplate.archived_at.is_(None),
+            )
+            .order_by(EmailTemplate.kind != TemplateKind.WELCOME, EmailTemplate.name_key)
+        )
+    )
+
+
+def get_template_for(customer: Customer, template_id: int) -> EmailTemplate:
+    """A template the customer may use; the password reset belongs to all. Raises NotFound."""
+    template = db.session.get(EmailTemplate, template_id)
+    if template is not None and template.kind is TemplateKind.PASSWORD_RESET:
+        return template
+    if template is None or template.id not in {each.id for each in list_templates_for(customer)}:
+        raise NotFound(f"{customer.name} has no such e-mail template.")
+    return template
+
+
+def find_template_of_kind(kind: TemplateKind) -> EmailTemplate | None:
+    """The newest template of a kind that is not archived."""
+    return db.session.scalar(
+        sa.select(EmailTemplate)
+        .where(EmailTemplate.kind == kind, EmailTemplate.archived_at.is_(None))
+        .order_by(EmailTemplate.id.desc())
+        .limit(1)
+    )
+
+
+def get_current_version(template: EmailTemplate) -> EmailTemplateVersion:
+    """The newest version of a template."""
+    version = db.session.scalar(
+        sa.select(EmailTemplateVersion)
+        .where(EmailTemplateVersion.template_id == template.id)
+        .order_by(EmailTemplateVersion.number.desc())
+        .limit(1)
+    )
+    if version is None:
+        raise NotFound(f"The e-mail template {template.name} has no text yet.")
+    return version
+
+
+def prepare_texts(version_id: int) -> dict[str, messages.PreparedMessage]:
+    """The prepared message of each language that a template version has.
+
+    Raises MessageError or PlaceholderError when a text is broken.
+    """
+    with db.engine.connect() as connection:
+        texts = connection.execute(
+            sa.select(
+                EmailTemplateText.language,
+                EmailTemplateText.subject,
+                EmailTemplateText.text,
+                EmailTemplateText.html,
+            ).where(EmailTemplateText.version_id == version_id)
+        ).all()
+    return {
+        row.language: messages.compile_message(
+            row.subject,
+            row.text,
+            row.html,
+            language=row.language,
+            sender=sender(),
+            provider=branding(),
+        )
+        for row in texts
+    }
+
+
+def sender() -> str:
+    """The From of every mail: the provider's name and MAIL_DEFAULT_SENDER."""
+    settings = get_settings()
+    name = settings.provider_name.replace("\\", "").replace('"', "")
+    return f'"{name}" <{settings.mail_default_sender}>'
+
+
+def branding() -> messages.ProviderBranding:
+    settings = get_settings()
+    return messages.ProviderBranding(
+        name=settings.provider_name,
+        help_contact=settings.support_email,
+        accent=settings.provider_accent,
+    )

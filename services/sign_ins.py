@@ -1,0 +1,313 @@
+"""Sign-ins: checking credentials, slowing down guesses, and the sessions that follow."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import joinedload
+
+from extensions import db, get_settings
+from models import (
+    Customer,
+    CustomerStatus,
+    Delivery,
+    DeliveryState,
+    Mailing,
+    SignInSession,
+    SignInThrottle,
+    User,
+    UserStatus,
+    fold,
+    utcnow,
+)
+from services import passwords
+from services.actors import Actor
+from services.audit_events import record_event
+from services.delivery_claims import end_mailing_if_done
+from services.errors import InvalidInput, Throttled
+
+_FREE_FAILURES = {"account": 3, "address": 20}
+_LONGEST_WAIT = 60
+_FORGET_AFTER = timedelta(minutes=15)
+_SEEN_EVERY = timedelta(seconds=30)
+
+REFUSED = "The login or the password is wrong. Check both, or choose a new password below."
+
+
+def sign_in(
+    login: str, password: str, *, address: str = "", user_agent: str = "", replaces: str = ""
+) -> tuple[User, str]:
+    """Check the credentials and begin a session; returns the user and the session's token.
+
+    The password of a mail whose delivery is still in flight is accepted, and promoted: its reader
+    has proved that it arrived. `replaces` is the token of the session that this one supersedes.
+    Raises Throttled, or InvalidInput with the same words for every wrong pair.
+    """
+    keys = _throttle_keys(login, address)
+    _refuse_if_throttled(keys)
+    user = _find_by_login(login)
+    if not _check(user, password):
+        _count_failure(keys)
+        record_event(
+            Actor(user.id if user else None, login[:320], None, address=address),
+            "sign_in.refused",
+            customer_id=user.customer_id if user else None,
+        )
+        db.session.commit()
+        raise InvalidInput("login", REFUSED)
+    assert user is not None
+    db.session.execute(sa.delete(SignInThrottle).where(SignInThrottle.key == keys["account"]))
+    if replaces:
+        end_session(replaces)
+    user.last_sign_in_at = utcnow()
+    token = secrets.token_urlsafe(32)
+    db.session.add(
+        SignInSession(
+            token_hash=_token_hash(token),
+            user_id=user.id,
+            address=address[:64],
+            user_agent=user_agent[:255],
+        )
+    )
+    record_event(
+        Actor.from_user(user, address), "sign_in.succeeded", customer_id=user.customer_id
+    )
+    db.session.commit()
+    return user, token
+
+
+def _find_by_login(login: str) -> User | None:
+    if "\0" in login or len(login) > 320:
+        return None
+    return db.session.scalar(
+        sa.select(User)
+        .outerjoin(Customer, Customer.id == User.customer_id)
+        .where(
+            User.login_key == fold(login),
+            User.status == UserStatus.ACTIVE,
+            sa.or_(Customer.id.is_(None), Customer.status == CustomerStatus.ACTIVE),
+        )
+    )
+
+
+def _check(user: User | None, password: str) -> bool:
+    if user is None:
+        passwords.spend_time(password)
+        return False
+    if passwords.verify(user.password_hash, password):
+        return True
+    if passwords.is_generated(user.password_hash) or user.password_hash is None:
+        passwords.spend_time(password)
+    return _promote_pending(user, password) or _promote_unconfirmed(user, password)
+
+
+def _promote_pending(user: User, password: str) -> bool:
+    """Accept the credentials of a delivery in flight and make them the user's own."""
+    pending = db.session.execute(
+        sa.select(Delivery.id, Delivery.pending_hash).where(
+            Delivery.user_id == user.id, Delivery.pending_hash.is_not(None)
+        )
+    ).all()
+    match = next((row for row in pending if passwords.verify(row.pending_hash, password)), None)
+    if match is None:
+        return False
+    connection = db.session.connection()
+    proved = connection.execute(
+        sa.update(Delivery)
+        .where(Delivery.id == match.id, Delivery.pending_hash == match.pending_hash)
+        .values(pending_hash=None)
+    ).rowcount
+    if not proved:  # The worker has just recorded it: then it is the user's password by now.
+        db.session.refresh(user)
+        return passwords.verify(user.password_hash, password)
+    mailing_id = connection.scalar(sa.select(Delivery.mailing_id).where(Delivery.id == match.id))
+    ended = connection.execute(
+        sa.update(Delivery)
+        .where(Delivery.id == match.id, Delivery.state == DeliveryState.QUEUED)
+        .values(
+            state=DeliveryState.SENT,
+            sent_at=utcnow(),
+            seal=None,
+            in_doubt=False,
+            answer="The reader signed in with the password of this mail.",
+        )
+    ).rowcount
+    if ended:
+        connection.execute(
+            sa.update(Mailing)
+            .where(Mailing.id == mailing_id)
+            .values(queued=Mailing.queued - 1, sent=Mailing.sent + 1)
+        )
+        end_mailing_if_done(connection, mailing_id)
+    _adopt_hash(user, match.pending_hash)
+    return True
+
+
+def _promote_unconfirmed(user: User, password: str) -> bool:
+    if not passwords.verify(user.unconfirmed_hash, password):
+        return False
+    _adopt_hash(user, user.unconfirmed_hash or "")
+    return True
+
+
+def _adopt_hash(user: User, stored: str) -> None:
+    user.password_hash = stored
+    user.unconfirmed_hash = None
+    user.must_change_password = get_settings().change_generated_password
+    end_sessions_of(user)
+
+
+# --- Throttling ------------------------------------------------------------------------------
+
+
+def _throttle_keys(login: str, address: str) -> dict[str, str]:
+    """One key per account and one per network address; the account's is hashed, known or not."""
+    digest = hashlib.sha256(fold(login[:320]).encode("utf-8", "replace")).hexdigest()
+    keys = {"account": f"account:{digest}"}
+    if address:
+        keys["address"] = f"address:{address[:64]}"
+    return keys
+
+
+def _refuse_if_throttled(keys: dict[str, str]) -> None:
+    now = utcnow()
+    until = db.session.scalar(
+        sa.select(sa.func.max(SignInThrottle.blocked_until)).where(
+            SignInThrottle.key.in_(keys.values()), SignInThrottle.blocked_until > now
+        )
+    )
+    if until is not None:
+        wait = max(1, round((until - now).total_seconds()))
+        raise Throttled(
+            f"Too many attempts. Try again in {wait} second{'s' if wait > 1 else ''}.", wait
+        )
+
+
+def _count_failure(keys: dict[str, str]) -> None:
+    """Count a failure; beyond the free ones every further wait is twice as long, up to a minute."""
+    now = utcnow()
+    for kind, key in keys.items():
+        row = db.session.get(SignInThrottle, key, with_for_update=True)
+        if row is None:
+            row = SignInThrottle(key=key, failures=0, blocked_until=now, updated_at=now)
+            db.session.add(row)
+        if now - row.updated_at > _FORGET_AFTER:
+            row.failures = 0
+        row.failures += 1
+        row.updated_at = now
+        beyond = row.failures - _FREE_FAILURES[kind]
+        if beyond >= 0:
+            row.blocked_until = now + timedelta(seconds=min(2**beyond, _LONGEST_WAIT))
+
+
+# --- Sessions --------------------------------------------------------------------------------
+
+
+def _token_hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def find_session(token: str, *, touch: bool = True) -> SignInSession | None:
+    """The live session of a token with its user, or None when it is over or was ended.
+
+    `touch` notes that its person is there; polling does not.
+    """
+    found = db.session.scalar(
+        sa.select(SignInSession)
+        .options(joinedload(SignInSession.user).joinedload(User.customer))
+        .where(SignInSession.token_hash == _token_hash(token))
+    )
+    if found is None:
+        return None
+    now, settings = utcnow(), get_settings()
+    idle = now - found.last_seen_at > timedelta(minutes=settings.session_idle_minutes)
+    old = now - found.created_at > timedelta(hours=settings.session_absolute_hours)
+    user, customer = found.user, found.user.customer
+    barred = user.status is not UserStatus.ACTIVE or (
+        customer is not None and customer.status is not CustomerStatus.ACTIVE
+    )
+    if idle or old or barred:
+        return None
+    if touch and now - found.last_seen_at > _SEEN_EVERY:
+        db.session.execute(
+            sa.update(SignInSession).where(SignInSession.id == found.id).values(last_seen_at=now)
+        )
+        db.session.commit()
+    return found
+
+
+def end_session(token: str) -> None:
+    """End the session of a token; nothing happens when there is none. The caller commits."""
+    db.session.execute(
+        sa.delete(SignInSession).where(SignInSession.token_hash == _token_hash(token))
+    )
+
+
+def sign_out(actor: Actor, token: str) -> None:
+    end_session(token)
+    record_event(actor, "sign_in.ended", customer_id=actor.customer_id)
+    db.session.commit()
+
+
+def end_sessions_of(user: User, *, but_token: str = "") -> None:
+    """End the user's sessions, all but the one of `but_token`. The caller commits."""
+    ended = sa.delete(SignInSession).where(SignInSession.user_id == user.id)
+    if but_token:
+        ended = ended.where(SignInSession.token_hash != _token_hash(but_token))
+    db.session.execute(ended)
+
+
+def delete_stale_rows() -> None:
+    """Forget sessions that are over and throttles that no longer slow anybody down."""
+    now, settings = utcnow(), get_settings()
+    db.session.execute(
+        sa.delete(SignInSession).where(
+            SignInSession.last_seen_at < now - timedelta(minutes=settings.session_idle_minutes)
+        )
+    )
+    db.session.execute(
+        sa.delete(SignInThrottle).where(SignInThrottle.updated_at < now - _FORGET_AFTER)
+    )
+    db.session.commit()
+
+
+# --- Changing the password -------------------------------------------------------------------
+
+
+def change_password(
+    user: User, *, current: str, new: str, token: str, address: str = ""
+) -> None:
+    """Set a password the user has chosen, and end his other sessions.
+
+    Raises InvalidInput naming `current` or `new`, Throttled after wrong current passwords.
+    """
+    keys = _throttle_keys(user.login, address)
+    _refuse_if_throttled(keys)
+    if not passwords.verify(user.password_hash, current):
+        _count_failure(keys)
+        db.session.commit()
+        raise InvalidInput("current", "This is not your current password.")
+    if hmac.compare_digest(current.encode(), new.encode()):
+        raise InvalidInput("new", "The new password must differ from the current one.")
+    passwords.check_policy(new, login=user.login, field="new")
+    set_chosen_password(user, new, address=address)
+    end_sessions_of(user, but_token=token)
+    db.session.commit()
+
+
+def set_chosen_password(user: User, password: str, *, address: str = "") -> None:
+    """Store a chosen password and audit it. The caller has checked it, and commits."""
+    user.password_hash = passwords.hash_chosen(password)
+    user.unconfirmed_hash = None
+    user.must_change_password = False
+    record_event(
+        Actor.from_user(user, address),
+        "password.changed",
+        customer_id=user.customer_id,
+        object_type="user",
+        object_id=user.id,
+    )

@@ -1,0 +1,39 @@
+"""Transactions on Core connections, repeated when the database asks for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from extensions import db
+
+T = TypeVar("T")
+
+_RETRY_STATES = {"40001", "40P01"}  # serialization failure, deadlock
+
+
+def run_transaction(work: Callable[[sa.Connection], T], attempts: int = 5) -> T:
+    """Run `work(connection)` in one transaction and commit it.
+
+    A deadlock, a serialization failure or a locked SQLite file repeats the whole of `work`, which
+    must therefore keep nothing from a failed attempt.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            with db.engine.begin() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            if attempt == attempts or not _is_worth_repeating(error):
+                raise
+            time.sleep(0.02 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _is_worth_repeating(error: DBAPIError) -> bool:
+    if getattr(error.orig, "sqlstate", None) in _RETRY_STATES:
+        return True
+    return getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")

@@ -1,0 +1,355 @@
+"""Users of a customer: the list behind the Users tab, its selection and its export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import joinedload
+
+from extensions import db
+from models import (
+    Bundle,
+    Customer,
+    CustomerBundle,
+    Delivery,
+    DeliveryState,
+    EmailTemplate,
+    EmailTemplateVersion,
+    Mailing,
+    SelectedUser,
+    TemplateKind,
+    User,
+    UserStatus,
+    WelcomeState,
+    fold,
+    prefix_range,
+)
+from models.users import LONG_AGO, never_first
+from services.actors import Actor, Permission
+from services.audit_events import record_event
+from services.errors import InvalidInput, NotFound
+from services.paging import Page, keyset_page
+
+SEARCH_CAP = 500
+"""Matches taken per searched column, so that a short search term costs as little as a long one."""
+
+SELECTION_CAP = 1000
+_NEVER = datetime.fromisoformat(LONG_AGO).replace(tzinfo=UTC)
+
+
+class UserSort(StrEnum):
+    NAME = "name"
+    LOGIN = "login"
+    EMAIL = "email"
+    EXTENSION = "extension"
+    WELCOME = "welcome"
+    SIGN_IN = "sign_in"
+
+
+class Mailed(StrEnum):
+    """The filter on the last welcome mail."""
+
+    NEVER = "never"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class UserFilter:
+    """What the Users tab is asked for; the same values stand in its URL."""
+
+    search: str = ""
+    bundle_id: int | None = None
+    status: UserStatus | None = None
+    mailed: Mailed | None = None
+    never_signed_in: bool = False
+    sort: UserSort = UserSort.NAME
+    descending: bool = False
+
+    @property
+    def is_filtered(self) -> bool:
+        return bool(
+            self.search.strip()
+            or self.bundle_id
+            or self.status
+            or self.mailed
+            or self.never_signed_in
+        )
+
+
+_SORTS: dict[UserSort, tuple[sa.ColumnElement[Any], str]] = {
+    UserSort.NAME: (User.name_key.expression, "name_key"),
+    UserSort.LOGIN: (User.login_key.expression, "login_key"),
+    UserSort.EMAIL: (User.email_key.expression, "email_key"),
+    UserSort.EXTENSION: (User.extension.expression, "extension"),
+    UserSort.WELCOME: (
+        sa.type_coerce(never_first("users.welcome_at"), User.welcome_at.type),
+        "welcome_at",
+    ),
+    UserSort.SIGN_IN: (
+        sa.type_coerce(never_first("users.last_sign_in_at"), User.last_sign_in_at.type),
+        "last_sign_in_at",
+    ),
+}
+_TIMES = {UserSort.WELCOME, UserSort.SIGN_IN}
+
+
+def list_users(
+    actor: Actor, customer: Customer, wanted: UserFilter, *, size: int = 25, cursor: str = ""
+) -> Page[User]:
+    """A page of the customer's users, with their bundles loaded. Raises Forbidden."""
+    actor.require(Permission.USERS_READ)
+    column, attribute = _SORTS[wanted.sort]
+
+    def key_of(user: User) -> tuple[Any, int]:
+        value = getattr(user, attribute)
+        return (_NEVER if value is None else value), user.id
+
+    return keyset_page(
+        lambda query: db.session.scalars(query).all(),
+        _matching(customer, wanted).options(joinedload(User.bundle)),
+        key=column,
+        row_id=User.id.expression,
+        key_of=key_of,
+        parse_key=_parse_time if wanted.sort in _TIMES else str,
+        descending=wanted.descending,
+        size=size,
+        cursor=cursor,
+    )
+
+
+def _parse_time(raw: str) -> datetime:
+    parsed = datetime.fromisoformat(raw)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
+    query = sa.select(User).where(
+        User.customer_id == customer.id,
+        User.status == wanted.status
+        if wanted.status
+        else User.status.in_([UserStatus.ACTIVE, UserStatus.SUSPENDED]),
+    )
+    if wanted.bundle_id is not None:
+        query = query.where(User.bundle_id == wanted.bundle_id)
+    if wanted.mailed is not None:
+        query = query.where(User.welcome_state == WelcomeState(wanted.mailed.value))
+    if wanted.never_signed_in:
+        query = query.where(User.last_sign_in_at.is_(None))
+    if term := fold(wanted.search):
+        query = query.where(User.id.in_(_found_by_prefix(customer, term)))
+    return query
+
+
+def _found_by_prefix(customer: Customer, term: str) -> sa.Select[tuple[int]]:
+    """Ids whose name, surname, login, e-mail or extension begins with `term`, by index."""
+    lowest, beyond = prefix_range(term)
+    branches = [
+        sa.select(
+            sa.select(User.id)
+            .where(User.customer_id == customer.id, column >= lowest, column < beyond)
+            .order_by(column)
+            .limit(SEARCH_CAP)
+            .subquery()
+            .c.id
+        )
+        for column in (
+            User.name_key,
+            User.surname_key,
+            User.login_key,
+            User.email_key,
+            User.extension,
+        )
+    ]
+    return sa.select(sa.union_all(*branches).subquery().c.id)
+
+
+def list_bundles_of(customer: Customer) -> list[Bundle]:
+    """The bundles assigned to the customer, by name."""
+    return list(
+        db.session.scalars(
+            sa.select(Bundle)
+            .join(CustomerBundle, CustomerBundle.bundle_id == Bundle.id)
+            .where(CustomerBundle.customer_id == customer.id)
+            .order_by(Bundle.name)
+        )
+    )
+
+
+def find_open_welcome_mails(user_ids: Sequence[int]) -> set[int]:
+    """Which of these users have a welcome mail on its way."""
+    if not user_ids:
+        return set()
+    return set(
+        db.session.scalars(
+            sa.select(Delivery.user_id)
+            .join(Mailing, Mailing.id == Delivery.mailing_id)
+            .join(EmailTemplateVersion, EmailTemplateVersion.id == Mailing.template_version_id)
+            .join(EmailTemplate, EmailTemplate.id == EmailTemplateVersion.template_id)
+            .where(
+                Delivery.user_id.in_(user_ids),
+                Delivery.state.in_([DeliveryState.QUEUED, DeliveryState.SENDING]),
+                EmailTemplate.kind == TemplateKind.WELCOME,
+            )
+        )
+    )
+
+
+# --- Selection -------------------------------------------------------------------------------
+
+
+def get_selection(session_id: int, customer: Customer) -> list[int]:
+    """Ids of the users selected in this session, in the order of the list."""
+    return list(
+        db.session.scalars(
+            sa.select(SelectedUser.user_id)
+            .join(User, User.id == SelectedUser.user_id)
+            .where(
+                SelectedUser.session_id == session_id,
+                SelectedUser.customer_id == customer.id,
+                User.status != UserStatus.DELETED,
+            )
+            .order_by(User.name_key, User.id)
+        )
+    )
+
+
+def change_selection(
+    session_id: int, customer: Customer, *, ticked: Iterable[int], shown: Iterable[int]
+) -> int:
+    """Make the users `shown` selected exactly where they are `ticked`; returns how many are now.
+
+    Users that were selected on other pages stay so. Ids that are not the customer's are ignored.
+    Raises InvalidInput beyond SELECTION_CAP.
+    """
+    ticked, shown = set(ticked), set(shown)
+    own = set(
+        db.session.scalars(
+            sa.select(User.id).where(
+                User.customer_id == customer.id,
+                User.id.in_(ticked),
+                User.status != UserStatus.DELETED,
+            )
+        )
+    )
+    selected = set(get_selection(session_id, customer))
+    wanted = (selected - shown) | own
+    if len(wanted) > SELECTION_CAP:
+        raise InvalidInput(
+            "users",
+            f"{len(wanted):,} users would be selected. The limit is {SELECTION_CAP:,}.",
+        )
+    if gone := selected - wanted:
+        db.session.execute(
+            sa.delete(SelectedUser).where(
+                SelectedUser.session_id == session_id, SelectedUser.user_id.in_(gone)
+            )
+        )
+    if new := wanted - selected:
+        db.session.execute(_insert_or_ignore(), [
+            {"session_id": session_id, "customer_id": customer.id, "user_id": user_id}
+            for user_id in sorted(new)
+        ])
+    db.session.commit()
+    return len(wanted)
+
+
+def _insert_or_ignore() -> Any:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    dialect = postgresql if db.engine.dialect.name == "postgresql" else sqlite
+    return dialect.insert(SelectedUser.__table__).on_conflict_do_nothing()
+
+
+def clear_selection(session_id: int, customer: Customer) -> None:
+    db.session.execute(
+        sa.delete(SelectedUser).where(
+            SelectedUser.session_id == session_id, SelectedUser.customer_id == customer.id
+        )
+    )
+    db.session.commit()
+
+
+# --- Export ----------------------------------------------------------------------------------
+
+EXPORT_HEADER = (
+    "First name",
+    "Last name",
+    "Login",
+    "E-mail",
+    "Extension",
+    "Bundle",
+    "Status",
+    "Language",
+    "Last welcome mail",
+    "Last welcome mail at (UTC)",
+    "Last sign-in at (UTC)",
+)
+
+
+def export_users(
+    actor: Actor, customer: Customer, wanted: UserFilter, selected: Sequence[int] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Rows of EXPORT_HEADER for the selected users, or for all that the filter shows.
+
+    The export is audited when it begins. Rows are read in batches, so memory stays flat.
+    """
+    actor.require(Permission.USERS_READ)
+    record_event(
+        actor,
+        "users.exported",
+        customer_id=customer.id,
+        object_type="customer",
+        object_id=customer.id,
+        detail={"selected": len(selected)} if selected else {"filtered": wanted.is_filtered},
+    )
+    db.session.commit()
+    query = _matching(customer, wanted)
+    if selected:
+        query = sa.select(User).where(User.customer_id == customer.id, User.id.in_(selected))
+    return _export_rows(query)
+
+
+def _export_rows(query: sa.Select[tuple[User]]) -> Iterator[tuple[str, ...]]:
+    columns = (
+        User.first_name,
+        User.last_name,
+        User.login,
+        User.email,
+        User.extension,
+        Bundle.name,
+        User.status,
+        User.language,
+        User.welcome_state,
+        User.welcome_at,
+        User.last_sign_in_at,
+    )
+    rows = (
+        query.with_only_columns(*columns)
+        .outerjoin(Bundle, Bundle.id == User.bundle_id)
+        .order_by(User.name_key, User.id)
+        .execution_options(yield_per=500)
+    )
+    with db.engine.connect() as connection:
+        for row in connection.execute(rows):
+            yield tuple(_as_text(value) for value in row)
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return str(value)
+
+
+def get_user_of(customer: Customer, user_id: int) -> User:
+    """A user of the customer that is not deleted. Raises NotFound."""
+    user = db.session.get(User, user_id)
+    if user is None or user.customer_id != customer.id or user.status is UserStatus.DELETED:
+        raise NotFound(f"{customer.name} has no such user.")
+    return user
