@@ -52,7 +52,7 @@ def prepare(kind: str) -> None:
 
     Raises SetupError when Python lacks venv or pip, or when an installation fails.
     """
-    with _alone():
+    with _alone() as lock:
         if _is_current(kind):
             return
         started = time.monotonic()
@@ -61,15 +61,18 @@ def prepare(kind: str) -> None:
         for name in LOCKS:
             _stamp(name).unlink(missing_ok=True)
         print(f"Installing packages from {LOCKS[kind].relative_to(ROOT)}", flush=True)
-        _install(LOCKS[kind])
+        _install(LOCKS[kind], lock)
         for name in SATISFIES[kind]:
             _stamp(name).write_text(_fingerprint(name))
         print(f"Packages are ready ({time.monotonic() - started:.0f} s)", flush=True)
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the set-up lock; the system frees it when this process ends, however it ends."""
+def _alone() -> Iterator[int]:
+    """Hold the set-up lock and give its descriptor.
+
+    The system frees it when this process and those that got the descriptor end, however they end.
+    """
     directory = ROOT / "var"
     directory.mkdir(exist_ok=True)
     with (directory / "setup.lock").open("w") as handle:
@@ -78,7 +81,7 @@ def _alone() -> Iterator[None]:
         except BlockingIOError:
             print("Another make is preparing .venv; waiting for it", flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield handle.fileno()
 
 
 def _is_current(kind: str) -> bool:
@@ -135,15 +138,18 @@ def _create() -> None:
         raise SetupError(f"The virtual environment could not be created.\n{details}")
 
 
-def _install(lock: Path) -> None:
-    """Install exactly what the lock names; only wheels, so that no unchecked build tool runs."""
+def _install(requirements: Path, alone: int) -> None:
+    """Install exactly what the lock names; only wheels, so that no unchecked build tool runs.
+
+    pip holds the set-up lock, too: should this process be killed, the next one waits for pip.
+    """
     command: list[str | Path] = [
         *(_python(), "-m", "pip", "install"),
         *("--quiet", "--no-input", "--disable-pip-version-check"),
         *("--require-hashes", "--only-binary", ":all:", "--no-deps"),
-        *("--requirement", lock),
+        *("--requirement", requirements),
     ]
-    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, pass_fds=[alone])
     if done.returncode:
         raise SetupError(
             "The packages could not be installed; pip's words are above. "

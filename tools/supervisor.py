@@ -32,6 +32,7 @@ from honcho.process import Process
 GRACE_SECONDS = 8.0
 _START_SECONDS = 10.0
 _LOOK_SECONDS = 0.25
+_SAME_WISH_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 _STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
@@ -117,11 +118,15 @@ class Supervisor(Manager):  # type: ignore[misc]
             threading.Thread(target=action, name="on-start", daemon=True).start()
 
     def _await_signals(self) -> None:
+        first = 0.0
         while True:
             number = signal.sigwait(self._signals)
             if self._terminating:
-                self._hurry.set()
+                # One wish often comes twice, to the process and to its group.
+                if time.monotonic() - first > _SAME_WISH_SECONDS:
+                    self._hurry.set()
             else:
+                first = time.monotonic()
                 self.asked_to_stop = True
                 self.say(f"Stopping ({signal.Signals(number).name})")
                 self.terminate()

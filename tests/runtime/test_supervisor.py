@@ -111,7 +111,7 @@ def test_what_does_not_stop_is_killed_with_all_it_started(tmp_path: Path) -> Non
 def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
     with supervised(tmp_path, "stubborn") as run:
         run.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        time.sleep(1.5)
         second = time.monotonic()
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=20)
