@@ -1,0 +1,64 @@
+"""What the forms of all blueprints share: checks of shape, and refusals shown at their field."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+from flask import Response
+from flask_wtf import FlaskForm
+from wtforms.validators import ValidationError
+
+from blueprints.htmx import respond
+from services.errors import ServiceError, Throttled
+
+Validator = Callable[[FlaskForm, Any], None]
+
+
+def strip(text: str | None) -> str | None:
+    """A filter: without the blanks that pasting leaves around a text."""
+    return text.strip() if text else text
+
+
+def at_most(limit: int) -> Validator:
+    """A validator: no more than `limit` characters.
+
+    Without a `maxlength` on the field, which would cut what is pasted without a word.
+    """
+
+    def check(_form: FlaskForm, field: Any) -> None:
+        length = len(field.data or "")
+        if length > limit:
+            raise ValidationError(
+                f"{field.label.text} has {length:,} characters. The limit is {limit:,}."
+            )
+
+    return check
+
+
+def one_line(_form: FlaskForm, field: Any) -> None:
+    """A validator: no control characters, which nobody types and some databases refuse."""
+    if any(unicodedata.category(letter) == "Cc" for letter in field.data or ""):
+        raise ValidationError(
+            f"{field.label.text} contains a character that cannot be seen. Type it by hand."
+        )
+
+
+def apply_refusal(form: FlaskForm, error: ServiceError) -> None:
+    """Show what a service refused at the field it names, or else above the form."""
+    name = getattr(error, "field", "")
+    if name in form:
+        form[name].errors = [*form[name].errors, error.message]
+    else:
+        form.form_errors.append(error.message)
+
+
+def refuse(page: str, form: FlaskForm, error: ServiceError, **context: Any) -> Response:
+    """Answer with the form and what a service refused: 422, or 429 when it wants a pause."""
+    apply_refusal(form, error)
+    if not isinstance(error, Throttled):
+        return respond(page, form=form, status=422, **context)
+    response = respond(page, form=form, status=429, **context)
+    response.headers["Retry-After"] = str(error.retry_after)
+    return response
