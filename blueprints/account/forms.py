@@ -24,6 +24,13 @@ class ForgotPasswordForm(FlaskForm):  # type: ignore[misc]
     login = StringField("Login", filters=[strip], validators=_LOGIN)
 
 
+class _CurrentPasswordForm(FlaskForm):  # type: ignore[misc]
+    current = PasswordField(
+        "Current password",
+        validators=[InputRequired("Enter your current password."), at_most(MAX_LENGTH)],
+    )
+
+
 class ChoosePasswordForm(FlaskForm):  # type: ignore[misc]
     new = PasswordField(
         "New password", validators=[InputRequired("Enter a new password."), at_most(MAX_LENGTH)]
@@ -37,8 +44,5 @@ class ChoosePasswordForm(FlaskForm):  # type: ignore[misc]
     )
 
 
-class ChangePasswordForm(ChoosePasswordForm):
-    current = PasswordField(
-        "Current password",
-        validators=[InputRequired("Enter your current password."), at_most(MAX_LENGTH)],
-    )
+class ChangePasswordForm(_CurrentPasswordForm, ChoosePasswordForm):
+    """In the order in which fields are made: the current password first."""
