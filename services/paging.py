@@ -39,6 +39,7 @@ def decode_cursor(cursor: str) -> tuple[str, Any, int] | None:
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         direction, value, row_id = json.loads(raw)
+        str(value).encode()  # Lone surrogates are JSON, but no text for a database.
     except (ValueError, TypeError, binascii.Error, RecursionError):
         return None
     if direction not in ("a", "b") or type(row_id) is not int or not 0 <= row_id < 2**63:

@@ -67,7 +67,7 @@ def sign_in() -> Response:
         return go(home_for(current_user))
     form = SignInForm()
     if request.method == "GET":
-        form.next.data = request.args.get("next", "")
+        form.next.data = local_address(request.args.get("next"))
     if not form.validate_on_submit():
         return respond("account/sign_in.html", form=form, status=422 if form.errors else 200)
     try:
