@@ -13,8 +13,11 @@ from models.base import Base, IntPk, key_type, utcnow, word_type
 from models.bundles import Bundle
 from models.customers import Customer
 
-LONG_AGO = "1970-01-01 00:00:00"
-"""Stands for "never" where a list sorts by a time that may be missing."""
+LONG_AGO = "1970-01-01 00:00:00.000000"
+"""Stands for "never" where a list sorts by a time that may be missing.
+
+With six digits, because SQLite keeps times as text and compares them so.
+"""
 
 
 class Role(StrEnum):

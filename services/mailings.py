@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased, joinedload
 
 from extensions import db, get_settings
 from models import (
@@ -33,23 +34,30 @@ from models.mailings import COUNTERS
 from services import email_templates, recipients
 from services.actors import Actor, Permission
 from services.audit_events import record_event
+from services.csv_export import as_text
 from services.delivery_claims import end_mailing_if_done
 from services.errors import Conflict, InvalidInput, NotFound
 from services.messages import RenderedMessage
+from services.paging import Page, keyset_page
 from services.seals import Credentials
 
+_ENDED_UNSENT = (DeliveryState.FAILED, DeliveryState.SKIPPED, DeliveryState.CANCELLED)
 _CONFIRMATION = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One selected user with what would become of the mail to him."""
+    """One selected user with what would become of the mail to him.
+
+    `recently_mailed` says that he had this template in the last minutes and could get it again.
+    """
 
     user_id: int
     name: str
     login: str
     email: str
     skip_reason: SkipReason | None
+    recently_mailed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,10 @@ class MailingPreview:
     @property
     def skipped(self) -> list[Recipient]:
         return [each for each in self.recipients if each.skip_reason is not None]
+
+    @property
+    def recently_mailed(self) -> list[Recipient]:
+        return [each for each in self.recipients if each.recently_mailed]
 
 
 def check_selection_size(user_ids: Sequence[int]) -> None:
@@ -108,6 +120,7 @@ def preview_mailing(
         sa.select(
             User.id.label("user_id"),
             _skip_reason(template, include_recent=include_recent).label("skip_reason"),
+            _skip_reason(template, include_recent=False).label("strict_reason"),
             *recipients.RECIPIENT_COLUMNS,
         )
         .join(Customer, Customer.id == User.customer_id)
@@ -123,6 +136,7 @@ def preview_mailing(
             row.login,
             row.email,
             SkipReason(row.skip_reason) if row.skip_reason else None,
+            row.strict_reason == SkipReason.RECENTLY_MAILED,
         )
         for row in rows
     ]
@@ -393,31 +407,79 @@ def get_mailing(actor: Actor, customer: Customer, mailing_id: int) -> Mailing:
 
 
 def list_mailings(
-    actor: Actor, customer: Customer, *, before: int | None = None, size: int = 25
-) -> tuple[list[Mailing], int | None]:
-    """The customer's mailings, newest first, and the id to pass as `before` for the next page."""
+    actor: Actor, customer: Customer, *, size: int = 25, cursor: str = ""
+) -> Page[Mailing]:
+    """A page of the customer's mailings, newest first, with template and author loaded."""
     actor.require(Permission.MAILINGS_READ)
-    query = sa.select(Mailing).where(Mailing.customer_id == customer.id)
-    if before is not None:
-        query = query.where(Mailing.id < before)
-    found = list(db.session.scalars(query.order_by(Mailing.id.desc()).limit(size + 1)))
-    return found[:size], found[size - 1].id if len(found) > size else None
+    template = joinedload(Mailing.template_version).joinedload(EmailTemplateVersion.template)
+    return _page_by_id(
+        sa.select(Mailing)
+        .where(Mailing.customer_id == customer.id)
+        .options(template, joinedload(Mailing.created_by)),
+        Mailing,
+        descending=True,
+        size=size,
+        cursor=cursor,
+    )
 
 
 def list_deliveries(
-    mailing: Mailing,
-    *,
-    state: DeliveryState | None = None,
-    after: int = 0,
-    size: int = 50,
-) -> tuple[list[Delivery], int | None]:
-    """Deliveries of a mailing in their order, and the id to pass as `after` for the next page."""
-    query = sa.select(Delivery).where(Delivery.mailing_id == mailing.id, Delivery.id > after)
+    mailing: Mailing, *, state: DeliveryState | None = None, size: int = 50, cursor: str = ""
+) -> Page[Delivery]:
+    """A page of a mailing's deliveries in the order they were frozen, with their users loaded."""
+    query = sa.select(Delivery).where(Delivery.mailing_id == mailing.id)
     if state is not None:
         query = query.where(Delivery.state == state)
-    query = query.options(sa.orm.joinedload(Delivery.user)).order_by(Delivery.id).limit(size + 1)
-    found = list(db.session.scalars(query))
-    return found[:size], found[size - 1].id if len(found) > size else None
+    return _page_by_id(
+        query.options(joinedload(Delivery.user)), Delivery, size=size, cursor=cursor
+    )
+
+
+def _page_by_id(
+    query: sa.Select[Any],
+    model: type[Mailing] | type[Delivery],
+    *,
+    size: int,
+    cursor: str,
+    descending: bool = False,
+) -> Page[Any]:
+    row_id = model.__table__.c.id
+    return keyset_page(
+        lambda wanted: db.session.scalars(wanted).all(),
+        query,
+        key=row_id,
+        row_id=row_id,
+        key_of=lambda row: (str(row.id), row.id),
+        parse_key=_parse_id,
+        descending=descending,
+        size=size,
+        cursor=cursor,
+    )
+
+
+def _parse_id(raw: str) -> int:
+    value = int(raw) if len(raw) < 20 else -1
+    if not 0 <= value < 2**63:
+        raise ValueError("not the id of a row")
+    return value
+
+
+def list_deliveries_to(actor: Actor, user: User, *, size: int = 10) -> list[Delivery]:
+    """The newest deliveries to a user, with their mailing and template loaded."""
+    actor.require(Permission.MAILINGS_READ)
+    return list(
+        db.session.scalars(
+            sa.select(Delivery)
+            .where(Delivery.user_id == user.id)
+            .options(
+                joinedload(Delivery.mailing)
+                .joinedload(Mailing.template_version)
+                .joinedload(EmailTemplateVersion.template)
+            )
+            .order_by(Delivery.id.desc())
+            .limit(size)
+        )
+    )
 
 
 def newest_failures(mailing: Mailing, size: int = 5) -> list[Delivery]:
@@ -426,8 +488,39 @@ def newest_failures(mailing: Mailing, size: int = 5) -> list[Delivery]:
         db.session.scalars(
             sa.select(Delivery)
             .where(Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.FAILED)
-            .options(sa.orm.joinedload(Delivery.user))
+            .options(joinedload(Delivery.user))
             .order_by(Delivery.id.desc())
+            .limit(size)
+        )
+    )
+
+
+def list_unmailed_passwords(mailing: Mailing, size: int) -> list[Delivery]:
+    """Up to `size` ended deliveries whose application password was changed but never mailed.
+
+    Those whose user has since been sent another one are left out.
+    """
+    if not mailing.resets_application_password:
+        return []
+    later, later_mailing = aliased(Delivery), aliased(Mailing)
+    mended = sa.exists().where(
+        later.user_id == Delivery.user_id,
+        later.id > Delivery.id,
+        later.state == DeliveryState.SENT,
+        later_mailing.id == later.mailing_id,
+        later_mailing.resets_application_password,
+    )
+    return list(
+        db.session.scalars(
+            sa.select(Delivery)
+            .where(
+                Delivery.mailing_id == mailing.id,
+                Delivery.state.in_(_ENDED_UNSENT),
+                Delivery.application_password_set,
+                ~mended,
+            )
+            .options(joinedload(Delivery.user))
+            .order_by(Delivery.id)
             .limit(size)
         )
     )
@@ -449,6 +542,57 @@ def measure_pace(mailing: Mailing, now: datetime | None = None) -> Pace:
     elapsed = ((mailing.finished_at or now or utcnow()) - mailing.started_at).total_seconds()
     rate = done / max(elapsed, 0.001)
     return Pace(rate, round(mailing.waiting / rate) if mailing.is_open else None)
+
+
+# --- Export ----------------------------------------------------------------------------------
+
+EXPORT_HEADER = (
+    "First name",
+    "Last name",
+    "Login",
+    "E-mail",
+    "State",
+    "Reason",
+    "Answer code",
+    "Answer",
+    "Attempts",
+    "Sent at (UTC)",
+)
+
+
+def export_deliveries(actor: Actor, mailing: Mailing) -> Iterator[tuple[str, ...]]:
+    """Rows of EXPORT_HEADER, one per recipient in the order of the list.
+
+    The export is audited when it begins. Rows are read in batches, so memory stays flat.
+    """
+    actor.require(Permission.MAILINGS_READ)
+    _record_action(actor, mailing, "mailing.exported", {"recipients": mailing.total})
+    db.session.commit()
+    return _export_rows(mailing.id)
+
+
+def _export_rows(mailing_id: int) -> Iterator[tuple[str, ...]]:
+    rows = (
+        sa.select(
+            User.first_name,
+            User.last_name,
+            User.login,
+            Delivery.email,
+            Delivery.state,
+            Delivery.skip_reason,
+            Delivery.answer_code,
+            Delivery.answer,
+            Delivery.attempts,
+            Delivery.sent_at,
+        )
+        .join(User, User.id == Delivery.user_id)
+        .where(Delivery.mailing_id == mailing_id)
+        .order_by(Delivery.id)
+        .execution_options(yield_per=500)
+    )
+    with db.engine.connect() as connection:
+        for row in connection.execute(rows):
+            yield tuple(as_text(value) for value in row)
 
 
 # --- Acting ----------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def decode_cursor(cursor: str) -> tuple[str, Any, int] | None:
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         direction, value, row_id = json.loads(raw)
+        str(value).encode()  # A lone surrogate is a string to JSON and to no database.
         str(value).encode()  # Lone surrogates are JSON, but no text for a database.
     except (ValueError, TypeError, binascii.Error, RecursionError):
         return None

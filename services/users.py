@@ -32,6 +32,7 @@ from models import (
 from models.users import LONG_AGO, never_first
 from services.actors import Actor, Permission
 from services.audit_events import record_event
+from services.csv_export import as_text
 from services.errors import InvalidInput, NotFound
 from services.paging import Page, keyset_page
 
@@ -124,7 +125,10 @@ def list_users(
 
 def _parse_time(raw: str) -> datetime:
     parsed = datetime.fromisoformat(raw)
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    try:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("beyond what a time can be") from None
 
 
 def _matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
@@ -336,15 +340,7 @@ def _export_rows(query: sa.Select[tuple[User]]) -> Iterator[tuple[str, ...]]:
     )
     with db.engine.connect() as connection:
         for row in connection.execute(rows):
-            yield tuple(_as_text(value) for value in row)
-
-
-def _as_text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
-    return str(value)
+            yield tuple(as_text(value) for value in row)
 
 
 def get_user_of(customer: Customer, user_id: int) -> User:

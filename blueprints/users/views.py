@@ -1,3 +1,179 @@
-from flask import Blueprint
+"""The Users tab: the list, what is selected in it, and what is done with the selection."""
 
-bp = Blueprint("users", __name__)
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+
+from blueprints.downloads import csv_download
+from blueprints.htmx import respond, wants_fragment
+from blueprints.security import current_actor, current_session, customer_page
+from blueprints.users.forms import SelectionForm
+from blueprints.users.lists import (
+    EXPORT,
+    Action,
+    UserList,
+    actions_for,
+    chips_of,
+    clean_search,
+    columns_of,
+    menus_of,
+)
+from config import LANGUAGES
+from extensions import get_settings
+from models import Bundle, Customer, TemplateKind
+from services import email_templates, mailings, users
+from services.actors import Permission
+from services.errors import InvalidInput
+from services.paging import PAGE_SIZES
+
+bp = Blueprint("users", __name__, url_prefix="/customers/<web_id>/users")
+
+
+@bp.get("")
+@customer_page(Permission.USERS_READ)
+def index(customer: Customer) -> Response:
+    bundles = users.list_bundles_of(customer)
+    return _show_list(customer, UserList.read(request.args, bundles), bundles)
+
+
+@bp.post("/selection")
+@customer_page(Permission.MAILINGS_SEND)
+def select(customer: Customer) -> Any:
+    """Save the ticks of a page; then on to where the reader goes, or how many are selected now."""
+    form = _checked_form()
+    count = _save_ticks(customer, form)
+    if wants_fragment() and "go" not in request.form:
+        return render_template(
+            "users/_selection_count.html", selected=count, limit=get_settings().selection_limit
+        )
+    bundles = users.list_bundles_of(customer)
+    if form.go.data == "search":
+        shown = UserList.parse(form.at.data or "", bundles)
+        shown = shown.to(search=clean_search(form.q.data or ""))
+    else:
+        shown = UserList.parse(form.go.data or "", bundles)
+    return redirect(list_url(customer, shown), 303)
+
+
+@bp.post("/selection/clear")
+@customer_page(Permission.MAILINGS_SEND)
+def clear(customer: Customer) -> Any:
+    """Select nobody any more, on any page."""
+    form = _checked_form()
+    users.clear_selection(current_session().id, customer)
+    shown = UserList.parse(form.at.data or "", users.list_bundles_of(customer))
+    return redirect(list_url(customer, shown), 303)
+
+
+@bp.post("/actions")
+@customer_page(Permission.MAILINGS_SEND)
+def act(customer: Customer) -> Any:
+    """Save the ticks and begin the chosen action for everybody who is selected."""
+    form = _checked_form()
+    _save_ticks(customer, form)
+    bundles = users.list_bundles_of(customer)
+    shown = UserList.parse(form.at.data or "", bundles)
+    chosen = next((each for each in list_actions(customer) if each.value == form.action.data), None)
+    selected = users.get_selection(current_session().id, customer)
+    if chosen is not None and chosen.value == EXPORT:
+        return _export(customer, shown, selected)
+    try:
+        mailings.check_selection_size(selected)
+        if chosen is None:
+            raise InvalidInput("action", "No action is chosen. Take one from Select an Action.")
+    except InvalidInput as error:
+        chosen_value = chosen.value if chosen else ""
+        return _show_list(
+            customer, shown, bundles, status=422, problem=error.message, action=chosen_value
+        )
+    target = url_for("mailings.new", web_id=customer.web_id, template=chosen.template_id)
+    return redirect(target, 303)
+
+
+@bp.get("/<int(max=9223372036854775807):user_id>")
+@customer_page(Permission.USERS_READ)
+def show(customer: Customer, user_id: int) -> Response:
+    actor = current_actor()
+    user = users.get_user_of(customer, user_id)
+    return respond(
+        "users/show.html",
+        customer=customer,
+        user=user,
+        deliveries=mailings.list_deliveries_to(actor, user),
+        is_on_its_way=bool(users.find_open_welcome_mails([user.id])),
+        actions=[each for each in list_actions(customer) if each.template_id is not None],
+        may_send=actor.may(Permission.MAILINGS_SEND),
+        language_names=LANGUAGES,
+    )
+
+
+def list_actions(customer: Customer) -> list[Action]:
+    """What *Select an Action* offers for a customer's users."""
+    return actions_for(
+        email_templates.list_templates_for(customer),
+        email_templates.find_template_of_kind(TemplateKind.PASSWORD_RESET),
+    )
+
+
+def list_url(customer: Customer, shown: UserList) -> str:
+    url = url_for("users.index", web_id=customer.web_id)
+    return f"{url}?{shown.query}" if shown.query else url
+
+
+def _show_list(
+    customer: Customer,
+    shown: UserList,
+    bundles: Sequence[Bundle],
+    *,
+    status: int = 200,
+    problem: str = "",
+    action: str = "",
+) -> Response:
+    actor = current_actor()
+    page = users.list_users(actor, customer, shown.wanted, size=shown.size, cursor=shown.cursor)
+    may_send = actor.may(Permission.MAILINGS_SEND)
+    selected = set(users.get_selection(current_session().id, customer)) if may_send else set()
+    ids = [user.id for user in page.rows]
+    return respond(
+        "users/index.html",
+        "users/_table.html",
+        status=status,
+        is_fragment=wants_fragment(),
+        customer=customer,
+        shown=shown,
+        listed=page,
+        shown_ids=ids,
+        on_their_way=users.find_open_welcome_mails(ids),
+        columns=columns_of(shown),
+        menus=menus_of(shown, bundles),
+        chips=chips_of(shown, bundles),
+        sizes=PAGE_SIZES,
+        may_send=may_send,
+        selected=selected,
+        elsewhere=len(selected.difference(ids)),
+        limit=get_settings().selection_limit,
+        actions=list_actions(customer) if may_send else [],
+        action=action,
+        problem=problem,
+    )
+
+
+def _checked_form() -> SelectionForm:
+    form = SelectionForm()
+    if not form.validate():
+        raise InvalidInput("users", "This request is too long or incomplete. Load Users again.")
+    return form
+
+
+def _save_ticks(customer: Customer, form: SelectionForm) -> int:
+    return users.change_selection(
+        current_session().id, customer, ticked=form.selected.data, shown=form.shown.data
+    )
+
+
+def _export(customer: Customer, shown: UserList, selected: Sequence[int]) -> Response:
+    rows = users.export_users(current_actor(), customer, shown.wanted, selected)
+    return csv_download(f"users-{customer.web_id}", users.EXPORT_HEADER, rows)

@@ -1,0 +1,218 @@
+"""The Users tab's state as it stands in the URL, and the controls that lead from one to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode
+
+from models import Bundle, EmailTemplate, TemplateKind, UserStatus
+from services.paging import PAGE_SIZES
+from services.users import Mailed, UserFilter, UserSort
+
+Word = TypeVar("Word", bound=StrEnum)
+
+EXPORT = "export"
+SEARCH_LENGTH = 200
+_STATUSES = {UserStatus.ACTIVE: "Active", UserStatus.SUSPENDED: "Suspended"}
+_MAILED = {Mailed.NEVER: "Never mailed", Mailed.FAILED: "Last mail failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class UserList:
+    """One state of the list: what is shown, how many rows, and from where."""
+
+    wanted: UserFilter = field(default_factory=UserFilter)
+    size: int = PAGE_SIZES[0]
+    cursor: str = ""
+
+    @classmethod
+    def read(cls, args: Mapping[str, str], bundles: Sequence[Bundle]) -> UserList:
+        """From the parameters of a URL; what is malformed or unknown counts as not given."""
+        offered = {str(bundle.id): bundle.id for bundle in bundles}
+        sizes = {str(size): size for size in PAGE_SIZES}
+        status = _word(UserStatus, args.get("status"))
+        return cls(
+            UserFilter(
+                search=clean_search(args.get("q", "")),
+                bundle_id=offered.get(args.get("bundle", "")),
+                status=status if status in _STATUSES else None,
+                mailed=_word(Mailed, args.get("mailed")),
+                never_signed_in=args.get("signed_in") == "never",
+                sort=_word(UserSort, args.get("sort")) or UserSort.NAME,
+                descending=args.get("order") == "desc",
+            ),
+            size=sizes.get(args.get("size", ""), PAGE_SIZES[0]),
+            cursor=args.get("cursor", "")[:1000],
+        )
+
+    @classmethod
+    def parse(cls, query: str, bundles: Sequence[Bundle]) -> UserList:
+        """From a query string, as `query` writes it."""
+        try:
+            args = dict(parse_qsl(query, max_num_fields=20))
+        except ValueError:
+            args = {}
+        return cls.read(args, bundles)
+
+    @property
+    def state(self) -> list[tuple[str, str]]:
+        """The parameters of filters, order and size, which a new search keeps."""
+        wanted = self.wanted
+        values = {
+            "bundle": wanted.bundle_id,
+            "status": wanted.status,
+            "mailed": wanted.mailed,
+            "signed_in": "never" if wanted.never_signed_in else None,
+            "sort": wanted.sort if wanted.sort is not UserSort.NAME else None,
+            "order": "desc" if wanted.descending else None,
+            "size": self.size if self.size != PAGE_SIZES[0] else None,
+        }
+        return [(name, str(value)) for name, value in values.items() if value]
+
+    @property
+    def query(self) -> str:
+        """The query string of this state; empty for the list as it opens."""
+        pairs = [("q", self.wanted.search), *self.state, ("cursor", self.cursor)]
+        return urlencode([(name, value) for name, value in pairs if value])
+
+    def to(self, *, cursor: str = "", size: int | None = None, **wanted: Any) -> UserList:
+        """The state after a change; it starts at the first page unless `cursor` says otherwise."""
+        return UserList(replace(self.wanted, **wanted), size or self.size, cursor)
+
+    @property
+    def cleared(self) -> UserList:
+        """The same order and size without any filter."""
+        kept = UserFilter(sort=self.wanted.sort, descending=self.wanted.descending)
+        return UserList(kept, self.size)
+
+
+def clean_search(text: str) -> str:
+    """A search term without control characters, no longer than the field."""
+    return "".join(each for each in text[:SEARCH_LENGTH] if each.isprintable()).strip()
+
+
+def _word(words: type[Word], value: str | None) -> Word | None:
+    try:
+        return words(value or "")
+    except ValueError:
+        return None
+
+
+# --- Controls: each leads to a query ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A head of the table; `query` sorts by it, None where it does not sort."""
+
+    label: str
+    sort: UserSort | None = None
+    query: str | None = None
+    direction: str | None = None
+    css: str = ""
+
+
+_COLUMNS: tuple[tuple[str, UserSort | None, str], ...] = (
+    ("Name", UserSort.NAME, ""),
+    ("Login", UserSort.LOGIN, ""),
+    ("E-mail", UserSort.EMAIL, ""),
+    ("Ext.", UserSort.EXTENSION, ""),
+    ("Bundle", None, "wide-only"),
+    ("Status", None, ""),
+    ("Last welcome mail", UserSort.WELCOME, ""),
+    ("Last sign-in", UserSort.SIGN_IN, "wide-only"),
+)
+
+
+def columns_of(shown: UserList) -> list[Column]:
+    """The heads of the table; the current one leads to the other direction."""
+    found = []
+    for label, sort, css in _COLUMNS:
+        if sort is None:
+            found.append(Column(label, css=css))
+            continue
+        current = sort is shown.wanted.sort
+        down = shown.wanted.descending
+        query = shown.to(sort=sort, descending=current and not down).query
+        direction = ("descending" if down else "ascending") if current else None
+        found.append(Column(label, sort, query, direction, css))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A line of a filter's menu."""
+
+    label: str
+    query: str
+    is_on: bool
+
+
+def menus_of(shown: UserList, bundles: Sequence[Bundle]) -> dict[str, list[Choice]]:
+    """The filters with their choices, by the filter's label."""
+    wanted = shown.wanted
+
+    def choices(name: str, any_word: str, words: Mapping[Any, str]) -> list[Choice]:
+        current = getattr(wanted, name)
+        return [
+            Choice(word, shown.to(**{name: value}).query, value == current)
+            for value, word in [(None, any_word), *words.items()]
+        ]
+
+    return {
+        "Bundle": choices("bundle_id", "All bundles", {each.id: each.name for each in bundles}),
+        "Status": choices("status", "Active and suspended", _STATUSES),
+        "Welcome mail": choices("mailed", "Mailed or not", _MAILED),
+        "Sign-in": [
+            Choice(word, shown.to(never_signed_in=never).query, never == wanted.never_signed_in)
+            for never, word in ((False, "Signed in or not"), (True, "Never signed in"))
+        ],
+    }
+
+
+def chips_of(shown: UserList, bundles: Sequence[Bundle]) -> list[tuple[str, str, str]]:
+    """What is on: label, value, and the query without it."""
+    wanted = shown.wanted
+    names = {each.id: each.name for each in bundles}
+    chips = []
+    if wanted.search:
+        chips.append(("Search", wanted.search, shown.to(search="").query))
+    if wanted.bundle_id is not None:
+        chips.append(("Bundle", names[wanted.bundle_id], shown.to(bundle_id=None).query))
+    if wanted.status is not None:
+        chips.append(("Status", _STATUSES[wanted.status], shown.to(status=None).query))
+    if wanted.mailed is not None:
+        chips.append(("Welcome mail", _MAILED[wanted.mailed], shown.to(mailed=None).query))
+    if wanted.never_signed_in:
+        chips.append(("Sign-in", "Never", shown.to(never_signed_in=False).query))
+    return chips
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A line of *Select an Action*; `template_id` is None for the export."""
+
+    value: str
+    label: str
+    template_id: int | None = None
+
+
+def actions_for(templates: Sequence[EmailTemplate], reset: EmailTemplate | None) -> list[Action]:
+    """What can be done with selected users, given the templates that the customer may use."""
+    mails = [each for each in templates if each.kind is not TemplateKind.PASSWORD_RESET]
+    if reset is not None:
+        mails.append(reset)
+    found = [Action(f"mail-{each.id}", action_label(each), each.id) for each in mails]
+    return [*found, Action(EXPORT, "Export CSV")]
+
+
+def action_label(template: EmailTemplate) -> str:
+    """What the action that sends a template is called."""
+    if template.kind is TemplateKind.WELCOME:
+        return "Resend Welcome Mail"
+    if template.kind is TemplateKind.PASSWORD_RESET:
+        return "Reset password"
+    return template.name
