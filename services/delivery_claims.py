@@ -184,12 +184,12 @@ def _claim(
         )
     )
     state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
-    due = (
-        due_deliveries(job, state, now).limit(limit).with_for_update(skip_locked=True, of=Delivery)
-    )
+    # Not one statement with a sub-select: PostgreSQL may run that more than once, beyond the limit.
+    due = due_deliveries(job, state, now).limit(limit)
+    ids = connection.scalars(due.with_for_update(skip_locked=True, of=Delivery)).all()
     claimed = connection.execute(
         sa.update(Delivery)
-        .where(Delivery.id.in_(due.scalar_subquery()), Delivery.state == DeliveryState.QUEUED)
+        .where(Delivery.id.in_(ids), Delivery.state == DeliveryState.QUEUED)
         .values(state=DeliveryState.SENDING, claim_token=token)
         .execution_options(synchronize_session=False)
     ).rowcount

@@ -232,7 +232,8 @@ def _customer(
     rows = list(_user_rows(demo.upn_suffix, customer.id, bundle_of, hashed))
     if demo is CUSTOMERS[0]:
         _make_exceptions(rows)
-    db.session.execute(sa.insert(User.__table__), rows)
+    if rows:
+        db.session.execute(sa.insert(User.__table__), rows)
 
 
 def _make_exceptions(rows: list[dict[str, Any]]) -> None:

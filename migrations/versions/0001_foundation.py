@@ -326,9 +326,9 @@ def upgrade() -> None:
         sa.Column("password_hash", sa.String(length=255), nullable=True),
         sa.Column("unconfirmed_hash", sa.String(length=255), nullable=True),
         sa.Column(
-            "must_change_password", sa.Boolean(), server_default=sa.text("0"), nullable=False
+            "must_change_password", sa.Boolean(), server_default=sa.false(), nullable=False
         ),
-        sa.Column("all_groups", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("all_groups", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column(
             "welcome_state",
             sa.Enum(
@@ -709,9 +709,9 @@ def upgrade() -> None:
         sa.Column("dated_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("seal", sa.LargeBinary(), nullable=True),
         sa.Column("pending_hash", sa.String(length=255), nullable=True),
-        sa.Column("in_doubt", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("in_doubt", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column(
-            "application_password_set", sa.Boolean(), server_default=sa.text("0"), nullable=False
+            "application_password_set", sa.Boolean(), server_default=sa.false(), nullable=False
         ),
         sa.Column("answer_code", sa.Integer(), nullable=True),
         sa.Column("answer", sa.String(length=500), server_default="", nullable=False),
@@ -799,12 +799,12 @@ def upgrade() -> None:
     op.create_index(
         "ix_users_by_sign_in",
         "users",
-        ["customer_id", sa.text("coalesce(last_sign_in_at, '1970-01-01 00:00:00')"), "id"],
+        ["customer_id", sa.text("coalesce(last_sign_in_at, '1970-01-01 00:00:00.000000')"), "id"],
     )
     op.create_index(
         "ix_users_by_welcome_at",
         "users",
-        ["customer_id", sa.text("coalesce(welcome_at, '1970-01-01 00:00:00')"), "id"],
+        ["customer_id", sa.text("coalesce(welcome_at, '1970-01-01 00:00:00.000000')"), "id"],
     )
 
 

@@ -1,0 +1,77 @@
+"""A worker that is killed, as by `kill -9`, at a named point of its first delivery.
+
+`python -m tests.support.crashing_worker POINT` — see POINTS. Work-horse and worker die together.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from app import create_app
+from connectors.local import LocalConnector
+from jobs import deliveries as jobs
+from jobs.worker import make_worker, wait_for_queue
+from services import deliveries, delivery_claims, delivery_results
+from services.smtp import SmtpConnection, _Client
+
+_worker_pid = os.getpid()
+
+
+def die(*_: Any, **__: Any) -> None:
+    os.kill(_worker_pid, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _patched(owner: Any, name: str, *, before: bool = False, calls: int = 1) -> None:
+    """Die before or after the `calls`-th call of `owner.name`, whichever thread makes it."""
+    original = getattr(owner, name)
+    numbers = itertools.count(1)
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        is_the_one = next(numbers) == calls
+        if before and is_the_one:
+            die()
+        result = original(*args, **kwargs)
+        if is_the_one:
+            die()
+        return result
+
+    setattr(owner, name, wrapper)
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "before the claim": lambda: _patched(delivery_claims, "claim_deliveries", before=True),
+    "inside the claim, before its commit": lambda: _patched(delivery_claims, "_seal_rows"),
+    "after the claim": lambda: _patched(delivery_claims, "claim_deliveries"),
+    "before the platform": lambda: _patched(LocalConnector, "set_passwords", before=True),
+    "after the platform": lambda: _patched(LocalConnector, "set_passwords"),
+    "before the first mail": lambda: _patched(SmtpConnection, "send", before=True),
+    "inside a mail, before its message": lambda: _patched(
+        _Client, "write_message", before=True, calls=3
+    ),
+    "after a mail went out, before the answer is read": lambda: _patched(
+        _Client, "write_message", calls=3
+    ),
+    "after an answer": lambda: _patched(SmtpConnection, "send", calls=7),
+    "before the results": lambda: _patched(deliveries, "record_results", before=True),
+    "inside the results, before their commit": lambda: _patched(delivery_results, "_count"),
+    "after the results": lambda: _patched(deliveries, "record_results"),
+    "before the job is put back": lambda: _patched(jobs.deliveries, "deliver_mailing"),
+}
+
+
+def main(point: str) -> None:
+    POINTS[point]()
+    app = create_app()
+    with app.app_context():
+        wait_for_queue(15)
+        make_worker(app).work(logging_level="WARNING")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

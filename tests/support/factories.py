@@ -1,0 +1,124 @@
+"""Rows for tests: plain functions with overrides. They commit; give them an application context."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import sqlalchemy as sa
+
+from extensions import db
+from models import (
+    Bundle,
+    Customer,
+    CustomerBundle,
+    CustomerEmailTemplate,
+    EmailTemplate,
+    EmailTemplateText,
+    EmailTemplateVersion,
+    Group,
+    Role,
+    TemplateKind,
+    User,
+    fold,
+)
+from services import messages, passwords
+from services.actors import Actor
+
+_numbers = itertools.count(1)
+
+
+def save(row: Any) -> Any:
+    db.session.add(row)
+    db.session.commit()
+    return row
+
+
+def make_group(**changes: Any) -> Group:
+    number = next(_numbers)
+    return save(Group(**{"groupno": 1000 + number, "name": f"Group {number}", **changes}))
+
+
+def make_bundle(customer: Customer | None = None, **changes: Any) -> Bundle:
+    number = next(_numbers)
+    bundle = save(Bundle(**{"name": f"Bundle{number}", "services": "Desk phone", **changes}))
+    if customer is not None:
+        save(CustomerBundle(customer_id=customer.id, bundle_id=bundle.id))
+    return bundle
+
+
+def make_customer(**changes: Any) -> Customer:
+    number = next(_numbers)
+    values: dict[str, Any] = {
+        "custno": 100_000 + number,
+        "web_id": f"T{number}",
+        "name": f"Customer{number}",
+        "short_name": f"c{number}",
+        "upn_suffix": f"c{number}.example",
+        **changes,
+    }
+    values.setdefault("name_key", fold(values["name"]))
+    values.setdefault("short_name_key", fold(values["short_name"]))
+    if "group_id" not in values:
+        values["group_id"] = make_group().id
+    return save(Customer(**values))
+
+
+def make_user(customer: Customer | None = None, **changes: Any) -> User:
+    """A user of `customer` (or staff, when the role says so) with a chosen `password`."""
+    number = next(_numbers)
+    suffix = customer.upn_suffix if customer else "foyer.example"
+    values: dict[str, Any] = {
+        "role": Role.USER,
+        "login": f"user{number}@{suffix}",
+        "first_name": "Given",
+        "last_name": f"Name{number:04}",
+        "email": f"user{number}@{suffix}",
+        "customer_id": customer.id if customer else None,
+        **changes,
+    }
+    if (password := values.pop("password", None)) is not None:
+        values["password_hash"] = passwords.hash_generated(password)
+    values.setdefault("login_key", fold(values["login"]))
+    values.setdefault("email_key", fold(values["email"]))
+    values.setdefault("name_key", fold(f"{values['first_name']} {values['last_name']}"))
+    values.setdefault("surname_key", fold(values["last_name"]))
+    return save(User(**values))
+
+
+def make_template(
+    customer: Customer | None = None,
+    *,
+    kind: TemplateKind = TemplateKind.GENERAL,
+    slug: str = "voicemail-update",
+    name: str | None = None,
+) -> EmailTemplate:
+    """A template with the default texts of `slug`, assigned to `customer`."""
+    name = name or f"Template {next(_numbers)}"
+    template = save(EmailTemplate(name=name, name_key=fold(name), kind=kind))
+    version = save(EmailTemplateVersion(template_id=template.id, number=1))
+    for language, (subject, text, html) in messages.load_default_template(slug).items():
+        save(
+            EmailTemplateText(
+                version_id=version.id, language=language, subject=subject, text=text, html=html
+            )
+        )
+    if customer is not None:
+        save(CustomerEmailTemplate(customer_id=customer.id, template_id=template.id))
+    return template
+
+
+def make_welcome(customer: Customer) -> EmailTemplate:
+    return make_template(customer, kind=TemplateKind.WELCOME, slug="welcome")
+
+
+def find_user(login: str) -> User:
+    return db.session.scalars(sa.select(User).where(User.login_key == fold(login))).one()
+
+
+def find_customer(web_id: str) -> Customer:
+    return db.session.scalars(sa.select(Customer).where(Customer.web_id == web_id)).one()
+
+
+def actor_for(login: str) -> Actor:
+    return Actor.from_user(find_user(login), "192.0.2.1")
