@@ -96,9 +96,7 @@ class _Reader:
         except ValueError:
             value = None
         if value is None or not lowest <= value <= highest:
-            self.faults.append(
-                f"{name} is {raw!r}. Write a number from {lowest:g} to {highest:g}."
-            )
+            self.faults.append(f"{name} is {raw!r}. Write a number from {lowest:g} to {highest:g}.")
             return default
         return value
 

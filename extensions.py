@@ -29,22 +29,17 @@ class Queues:
 
     NAMES = ("interactive", "default", "bulk")
 
-    def __init__(self) -> None:
-        self._connection: Redis | None = None
-
     def init_app(self, app: Flask) -> None:
         settings: Settings = app.extensions["settings"]
-        self._connection = Redis.from_url(
+        app.extensions["queues"] = Redis.from_url(
             settings.redis_url, socket_timeout=30, socket_connect_timeout=5
         )
-        app.extensions["queues"] = self
 
     @property
     def connection(self) -> Redis:
         """The current application's connection pool to Redis or Valkey."""
-        bound: Queues = current_app.extensions["queues"]
-        assert bound._connection is not None
-        return bound._connection
+        connection: Redis = current_app.extensions["queues"]
+        return connection
 
     def __getitem__(self, name: str) -> Queue:
         if name not in self.NAMES:

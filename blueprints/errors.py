@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 PAGES = {400, 403, 404, 405, 409, 413, 429, 500, 503}
 
 
-def report(status: int, message: str | None = None, headers: dict[str, str] | None = None) -> Response:
+def report(
+    status: int, message: str | None = None, headers: dict[str, str] | None = None
+) -> Response:
     """An error page; htmx gets the sentence as a toast and keeps what is on the screen."""
     db.session.rollback()
     template = f"errors/{status if status in PAGES else 400 if status < 500 else 500}.html"
@@ -67,9 +69,11 @@ def init_app(app: Flask) -> None:
     def _http(error: HTTPException) -> Response | HTTPException:
         if error.code is None or error.code < 400:
             return error
-        headers = {"Allow": ", ".join(sorted(error.valid_methods or []))} if (
-            error.code == 405 and hasattr(error, "valid_methods")
-        ) else {}
+        headers = (
+            {"Allow": ", ".join(sorted(error.valid_methods or []))}
+            if (error.code == 405 and hasattr(error, "valid_methods"))
+            else {}
+        )
         return report(error.code, headers=headers)
 
     @app.errorhandler(DataError)
@@ -92,5 +96,3 @@ def _scrubbed(error: Exception) -> Exception:
     if hasattr(error, "hide_parameters"):
         error.hide_parameters = True
     return error
-
-

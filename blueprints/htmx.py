@@ -13,7 +13,9 @@ def wants_fragment() -> bool:
     return bool(headers.get("HX-Request")) and not headers.get("HX-History-Restore-Request")
 
 
-def respond(page: str, partial: str | None = None, *, status: int = 200, **context: Any) -> Response:
+def respond(
+    page: str, partial: str | None = None, *, status: int = 200, **context: Any
+) -> Response:
     """Render `page`, or for htmx `partial` with messages beside it out of band."""
     if partial is not None and wants_fragment():
         body = render_template(partial, **context) + render_template("_toasts.html")

@@ -20,19 +20,10 @@ View = TypeVar("View", bound=Callable[..., Any])
 _ACCESS = "access_demanded"
 SESSION_TOKEN = "sign_in"  # noqa: S105
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "font-src 'self'",
-        "connect-src 'self'",
-        "frame-src 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-    )
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; frame-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
 )
 
 
@@ -116,7 +107,6 @@ def session_token() -> str:
     return token
 
 
-@login_manager.request_loader
 def _load_user(_request: Any) -> User | None:
     token = session.get(SESSION_TOKEN)
     if not isinstance(token, str):
@@ -129,7 +119,6 @@ def _load_user(_request: Any) -> User | None:
     return found.user
 
 
-@login_manager.unauthorized_handler
 def ask_to_sign_in() -> Response:
     """To the sign-in page and back; htmx is told to take the whole window there."""
     back = request.full_path.rstrip("?") if request.method == "GET" else ""
@@ -183,6 +172,9 @@ def _add_headers(response: Response) -> Response:
 
 
 def init_app(app: Flask) -> None:
+    login_manager.request_loader(_load_user)
+    login_manager.unauthorized_handler(ask_to_sign_in)
+
     @app.before_request
     def _name_request() -> None:
         g.request_id = secrets.token_hex(8)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from connectors.base import AccountPassword, Refusal
-from models import LocalPlatformAccount, utcnow
+from models import LocalPlatformAccount, table_of, utcnow
 from services import passwords
 from services.transactions import run_transaction
 
@@ -28,7 +28,7 @@ class LocalConnector:
 
         def work(connection: sa.Connection) -> None:
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            insert: Any = dialect.insert(LocalPlatformAccount.__table__)
+            insert: Any = dialect.insert(table_of(LocalPlatformAccount))
             connection.execute(
                 insert.on_conflict_do_update(
                     index_elements=["user_id"],

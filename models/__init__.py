@@ -1,7 +1,7 @@
 """Tables, constraints and small derived properties: one module per noun of the glossary."""
 
 from models.audit_events import AuditEvent
-from models.base import Base, fold, prefix_range, utcnow
+from models.base import Base, fold, prefix_range, table_of, utcnow
 from models.bundles import Bundle, CustomerBundle
 from models.customers import Customer, CustomerStatus
 from models.deliveries import Delivery, DeliveryClaim, DeliveryState, SkipReason
@@ -63,5 +63,6 @@ __all__ = [
     "WelcomeState",
     "fold",
     "prefix_range",
+    "table_of",
     "utcnow",
 ]

@@ -110,9 +110,7 @@ class Delivery(Base):
     seal: Mapped[bytes | None]
     pending_hash: Mapped[str | None] = mapped_column(sa.String(255))
     in_doubt: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
-    application_password_set: Mapped[bool] = mapped_column(
-        default=False, server_default=sa.false()
-    )
+    application_password_set: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     answer_code: Mapped[int | None]
     answer: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
     sent_at: Mapped[datetime | None]

@@ -32,7 +32,7 @@ class EmailTemplate(Base):
 
 
 class EmailTemplateVersion(Base):
-    """One state of a template. Versions are never changed: a mailing keeps the one it began with."""
+    """One state of a template. It never changes: a mailing keeps the version it began with."""
 
     __tablename__ = "email_template_versions"
     __table_args__ = (

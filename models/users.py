@@ -53,7 +53,7 @@ def never_first(column: str) -> sa.ColumnElement[datetime]:
     return sa.literal_column(f"coalesce({column}, '{LONG_AGO}')")
 
 
-class User(Base, UserMixin):
+class User(Base, UserMixin):  # type: ignore[misc]
     """A person who signs in.
 
     The `_key` columns hold the folded texts that are searched by prefix and, for the login, unique.
@@ -125,11 +125,15 @@ class User(Base, UserMixin):
 
 
 sa.Index(
-    "ix_users_by_sign_in", User.__table__.c.customer_id, never_first("last_sign_in_at"),
+    "ix_users_by_sign_in",
+    User.__table__.c.customer_id,
+    never_first("last_sign_in_at"),
     User.__table__.c.id,
 )
 sa.Index(
-    "ix_users_by_welcome_at", User.__table__.c.customer_id, never_first("welcome_at"),
+    "ix_users_by_welcome_at",
+    User.__table__.c.customer_id,
+    never_first("welcome_at"),
     User.__table__.c.id,
 )
 

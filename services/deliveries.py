@@ -1,8 +1,8 @@
 """The delivery engine: takes claimed deliveries through platform and mail server to their results.
 
-`deliver_mailing` works for a time slice and says whether there is more to do. Every connection to the
-mail server is driven by a thread of its own, with claims of its own; a further thread renews the
-leases. The process may die at any point: what it held expires and is sent again, unchanged.
+`deliver_mailing` works for a time slice and says whether there is more to do. Every connection to
+the mail server is driven by a thread of its own, with claims of its own; a further thread renews
+the leases. The process may die at any point: what it held expires and is sent again, unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flask import Flask, current_app
 from connectors import AccountPassword, Refusal, get_connector
 from connectors.base import ConnectorUnavailable
 from extensions import db, get_settings
-from models import DeliveryClaim, Lane, Mailing, MailingState, utcnow
+from models import DeliveryClaim, Lane, Mailing, utcnow
 from services import delivery_claims, email_templates, mail_lines, messages, recipients
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.delivery_results import Outcome, Result, after_trouble, record_results
@@ -74,7 +74,7 @@ def _count_due(connection: sa.Connection, job: MailingJob) -> int:
     settings = get_settings()
     state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
     enough = settings.delivery_chunk * settings.delivery_connections
-    due = delivery_claims.due_deliveries(job, state or MailingState.PAUSED, utcnow()).limit(enough)
+    due = delivery_claims.due_deliveries(job, state, utcnow()).limit(enough)
     return connection.scalar(sa.select(sa.func.count()).select_from(due.subquery())) or 0
 
 
@@ -262,7 +262,8 @@ class _Wire:
         return True
 
     def send(self, delivery: ClaimedDelivery, texts: _Texts) -> Result:
-        assert self._connection is not None
+        if self._connection is None:
+            raise RuntimeError("open() first")
         try:
             address, needs_smtputf8 = messages.envelope_address(delivery.email)
             message = texts.render(delivery)

@@ -37,6 +37,7 @@ from models import (
     User,
     UserStatus,
     fold,
+    table_of,
     utcnow,
 )
 from services import passwords, seals
@@ -105,7 +106,7 @@ def find_mailing_job(connection: sa.Connection, mailing_id: int) -> MailingJob |
     return None if row is None else MailingJob(*row)
 
 
-def due_deliveries(job: MailingJob, state: MailingState, now: datetime) -> sa.Select[tuple[int]]:
+def due_deliveries(job: MailingJob, state: MailingState | None, now: datetime) -> sa.Select[int]:
     """Ids of the deliveries that may be claimed now, in the order they are due.
 
     A mailing that is paused or being cancelled only finishes what is in doubt. A user with
@@ -212,7 +213,7 @@ def _claim(
     return Claim(token, job, deliveries, started + lease)
 
 
-def _recipients(token: str) -> sa.Select[Any]:
+def _recipients(token: str) -> sa.Select[*tuple[Any, ...]]:
     """The claimed rows with what their mails say and what may have changed since."""
     return (
         sa.select(
@@ -384,7 +385,7 @@ def _seal_rows(
             }
         )
     if changes:
-        table = Delivery.__table__
+        table = table_of(Delivery)
         connection.execute(
             sa.update(table)
             .where(table.c.id == sa.bindparam("b_id"))

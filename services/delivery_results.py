@@ -1,7 +1,7 @@
 """Results: what became of a claimed chunk, recorded in one transaction.
 
-An accepted delivery promotes its portal password and wipes its seal. Nothing is recorded for a claim
-that has expired meanwhile: its deliveries are back in line and will be sent again, unchanged.
+An accepted delivery promotes its portal password and wipes its seal. Nothing is recorded for a
+claim that has expired meanwhile: its deliveries are back in line and will be sent again, unchanged.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from models import (
     TemplateKind,
     User,
     WelcomeState,
+    table_of,
     utcnow,
 )
 from services.delivery_claims import Claim, ClaimedDelivery, end_mailing_if_done
@@ -117,7 +118,7 @@ def _update_deliveries(
             values["b_reason"] = result.skip_reason
         grouped.setdefault(result.outcome, []).append(values)
 
-    table = Delivery.__table__
+    table = table_of(Delivery)
     ended: dict[str, Any] = {"claim_token": None, "seal": None, "pending_hash": None}
     tried: dict[str, Any] = {
         "attempts": table.c.attempts + 1,
@@ -176,7 +177,7 @@ def _update_users(
     A delivery that is no longer `unproven` was promoted by its reader, who may have chosen another
     password since.
     """
-    table = User.__table__
+    table = table_of(User)
     promoted = [
         result.delivery
         for result in results

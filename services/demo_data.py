@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from extensions import db, get_settings
 from models import (
+    Base,
     Bundle,
     Customer,
     CustomerBundle,
@@ -25,6 +27,7 @@ from models import (
     User,
     UserStatus,
     fold,
+    table_of,
     utcnow,
 )
 from services import messages, passwords
@@ -214,9 +217,7 @@ def _customer(
         if template.kind is TemplateKind.PASSWORD_RESET:
             continue
         if slug not in _ONLY_FIRST_CUSTOMER or demo is CUSTOMERS[0]:
-            db.session.add(
-                CustomerEmailTemplate(customer_id=customer.id, template_id=template.id)
-            )
+            db.session.add(CustomerEmailTemplate(customer_id=customer.id, template_id=template.id))
     db.session.flush()
     login = _admin_login(demo)
     _person(
@@ -233,7 +234,7 @@ def _customer(
     if demo is CUSTOMERS[0]:
         _make_exceptions(rows)
     if rows:
-        db.session.execute(sa.insert(User.__table__), rows)
+        db.session.execute(sa.insert(table_of(User)), rows)
 
 
 def _make_exceptions(rows: list[dict[str, Any]]) -> None:
@@ -242,9 +243,7 @@ def _make_exceptions(rows: list[dict[str, Any]]) -> None:
     rows[9] |= {"status": UserStatus.SUSPENDED}
     key = rows[14]["email_key"]
     if db.session.scalar(sa.select(Suppression.id).where(Suppression.email_key == key)) is None:
-        db.session.add(
-            Suppression(email_key=key, reason="550 5.1.1 The mailbox does not exist.")
-        )
+        db.session.add(Suppression(email_key=key, reason="550 5.1.1 The mailbox does not exist."))
 
 
 def _new_customer(demo: DemoCustomer, group: Group) -> Customer:
@@ -307,8 +306,6 @@ def _user_rows(
 
 
 def _plain(name: str) -> str:
-    import unicodedata
-
     decomposed = unicodedata.normalize("NFKD", name.lower().translate(_PLAIN))
     return "".join(letter for letter in decomposed if letter.isascii() and letter.isalnum())
 
@@ -359,12 +356,15 @@ def _insert_users(customer: Customer, bundle_ids: list[int], users: int) -> None
             size = min(_BATCH, users - start)
             chosen = [bundle_ids[(start + n) % len(bundle_ids)] for n in range(size)]
             rows = list(_user_rows(customer.upn_suffix, customer.id, chosen, None, start))
-            connection.execute(sa.insert(User.__table__), rows)
+            connection.execute(sa.insert(table_of(User)), rows)
 
     run_transaction(work)
 
 
-def _added(row: Any) -> Any:
+Row = TypeVar("Row", bound=Base)
+
+
+def _added(row: Row) -> Row:
     db.session.add(row)
     db.session.flush()
     return row

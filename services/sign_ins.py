@@ -50,7 +50,9 @@ def sign_in(
     keys = _throttle_keys(login, address)
     _refuse_if_throttled(keys)
     user = _find_by_login(login)
-    if not _check(user, password):
+    if user is None:
+        passwords.spend_time(password)
+    if user is None or not _check(user, password):
         _count_failure(keys)
         record_event(
             Actor(user.id if user else None, login[:320], None, address=address),
@@ -59,7 +61,6 @@ def sign_in(
         )
         db.session.commit()
         raise InvalidInput("login", REFUSED)
-    assert user is not None
     db.session.execute(sa.delete(SignInThrottle).where(SignInThrottle.key == keys["account"]))
     if replaces:
         end_session(replaces)
@@ -73,9 +74,7 @@ def sign_in(
             user_agent=user_agent[:255],
         )
     )
-    record_event(
-        Actor.from_user(user, address), "sign_in.succeeded", customer_id=user.customer_id
-    )
+    record_event(Actor.from_user(user, address), "sign_in.succeeded", customer_id=user.customer_id)
     db.session.commit()
     return user, token
 
@@ -94,10 +93,7 @@ def _find_by_login(login: str) -> User | None:
     )
 
 
-def _check(user: User | None, password: str) -> bool:
-    if user is None:
-        passwords.spend_time(password)
-        return False
+def _check(user: User, password: str) -> bool:
     if passwords.verify(user.password_hash, password):
         return True
     if passwords.is_generated(user.password_hash) or user.password_hash is None:
@@ -108,7 +104,7 @@ def _check(user: User | None, password: str) -> bool:
 def _promote_pending(user: User, password: str) -> bool:
     """Accept the credentials of a delivery in flight and make them the user's own."""
     pending = db.session.execute(
-        sa.select(Delivery.id, Delivery.pending_hash).where(
+        sa.select(Delivery.id, Delivery.mailing_id, Delivery.pending_hash).where(
             Delivery.user_id == user.id, Delivery.pending_hash.is_not(None)
         )
     ).all()
@@ -124,7 +120,6 @@ def _promote_pending(user: User, password: str) -> bool:
     if not proved:  # The worker has just recorded it: then it is the user's password by now.
         db.session.refresh(user)
         return passwords.verify(user.password_hash, password)
-    mailing_id = connection.scalar(sa.select(Delivery.mailing_id).where(Delivery.id == match.id))
     ended = connection.execute(
         sa.update(Delivery)
         .where(Delivery.id == match.id, Delivery.state == DeliveryState.QUEUED)
@@ -139,10 +134,10 @@ def _promote_pending(user: User, password: str) -> bool:
     if ended:
         connection.execute(
             sa.update(Mailing)
-            .where(Mailing.id == mailing_id)
+            .where(Mailing.id == match.mailing_id)
             .values(queued=Mailing.queued - 1, sent=Mailing.sent + 1)
         )
-        end_mailing_if_done(connection, mailing_id)
+        end_mailing_if_done(connection, match.mailing_id)
     _adopt_hash(user, match.pending_hash)
     return True
 
@@ -278,9 +273,7 @@ def delete_stale_rows() -> None:
 # --- Changing the password -------------------------------------------------------------------
 
 
-def change_password(
-    user: User, *, current: str, new: str, token: str, address: str = ""
-) -> None:
+def change_password(user: User, *, current: str, new: str, token: str, address: str = "") -> None:
     """Set a password the user has chosen, and end his other sessions.
 
     Raises InvalidInput naming `current` or `new`, Throttled after wrong current passwords.

@@ -44,7 +44,7 @@ class SmtpServer:
     local_hostname: str | None = None
 
 
-class ServerUnavailable(Exception):  # noqa: N818 - a state of the server, not a fault of ours
+class ServerUnavailable(Exception):
     """No connection that could carry mail. `reason` is a sentence without secrets."""
 
     def __init__(self, reason: str) -> None:

@@ -29,7 +29,7 @@ def send(
 ) -> None:
     """Send one mail and wait for the server's answer.
 
-    Raises MailRefused or MailDelayed with the server's words, and ServerUnavailable from connecting.
+    Raises MailRefused or MailDelayed with the server's words, ServerUnavailable from connecting.
     """
     sender = get_settings().mail_default_sender
     try:

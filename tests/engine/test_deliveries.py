@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Callable
 
-import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from extensions import db, queues
+from extensions import db
 from models import (
     Delivery,
     DeliveryState,
@@ -18,20 +15,19 @@ from models import (
     Mailing,
     MailingState,
     SkipReason,
-    TemplateKind,
     User,
 )
-from services import mailings, passwords, sign_ins
-from services.email_templates import find_template_of_kind, get_current_version
+from services import passwords, sign_ins
 from services.errors import InvalidInput
 from tests.support.factories import actor_for, find_customer
+from tests.support.promises import passwords_in, start_welcome
 from tests.support.smtp_sink import SmtpSink
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
 
 
 def users_of(web_id: str, count: int, offset: int = 20) -> list[User]:
-    """Ordinary users who get mail."""
+    """Users with a bundle, in the order they were made; from the 20th on all get mail."""
     customer = find_customer(web_id)
     return list(
         db.session.scalars(
@@ -44,26 +40,8 @@ def users_of(web_id: str, count: int, offset: int = 20) -> list[User]:
     )
 
 
-def confirm(users: list[User], *, include_recent: bool = False, kind=TemplateKind.WELCOME) -> Mailing:
-    template = find_template_of_kind(kind)
-    assert template is not None
-    mailing = mailings.confirm_mailing(
-        actor_for(ADMIN),
-        find_customer("CQ001"),
-        get_current_version(template).id,
-        [user.id for user in users],
-        include_recent=include_recent,
-        confirmation=secrets.token_urlsafe(24),
-    )
-    queues.enqueue(mailing.lane.value, "jobs.deliveries.deliver_mailing", mailing.id)
-    return mailing
-
-
-def passwords_in(mail) -> tuple[str, str]:
-    """Portal and application password of a welcome mail."""
-    found = re.findall(r"\b[A-HJ-NP-Za-km-z2-9]{20}\b", mail.text)
-    assert len(found) == 2, found
-    return found[0], found[1]
+def confirm(users: list[User]) -> int:
+    return start_welcome(actor_for(ADMIN), "CQ001", users)
 
 
 def signs_in(login: str, password: str) -> bool:
@@ -74,19 +52,14 @@ def signs_in(login: str, password: str) -> bool:
     return True
 
 
-@pytest.fixture
-def refresh(context: Flask) -> Callable[[], None]:
-    return db.session.expire_all
-
-
 def test_a_welcome_mail_carries_passwords_that_work(
-    context: Flask, sink: SmtpSink, work: Callable[[], None], refresh
+    context: Flask, sink: SmtpSink, work: Callable[[], None]
 ) -> None:
     users = users_of("CQ001", 5)
-    mailing = confirm(users)
+    mailing_id = confirm(users)
     work()
-    refresh()
-    mailing = db.session.get_one(Mailing, mailing.id)
+    db.session.expire_all()
+    mailing = db.session.get_one(Mailing, mailing_id)
     assert mailing.state is MailingState.FINISHED
     assert (mailing.sent, mailing.waiting, mailing.failed) == (5, 0, 0)
     assert len(sink.mails) == 5
@@ -99,7 +72,9 @@ def test_a_welcome_mail_carries_passwords_that_work(
         assert not signs_in(user.login, "foyer-demo-1")
         assert db.session.get_one(User, user.id).must_change_password
         delivery = db.session.scalars(
-            sa.select(Delivery).where(Delivery.mailing_id == mailing.id, Delivery.user_id == user.id)
+            sa.select(Delivery).where(
+                Delivery.mailing_id == mailing_id, Delivery.user_id == user.id
+            )
         ).one()
         assert delivery.state is DeliveryState.SENT
         assert delivery.message_id == mail.message_id
@@ -108,14 +83,16 @@ def test_a_welcome_mail_carries_passwords_that_work(
 
 
 def test_the_old_password_stays_until_the_server_accepts(
-    context: Flask, sink: SmtpSink, work, refresh
+    context: Flask, sink: SmtpSink, work
 ) -> None:
     (user,) = users_of("CQ001", 1)
     sink.refuse(user.email, 550, "No such mailbox")
-    mailing = confirm([user])
+    mailing_id = confirm([user])
     work()
-    refresh()
-    delivery = db.session.scalars(sa.select(Delivery).where(Delivery.mailing_id == mailing.id)).one()
+    db.session.expire_all()
+    delivery = db.session.scalars(
+        sa.select(Delivery).where(Delivery.mailing_id == mailing_id)
+    ).one()
     assert delivery.state is DeliveryState.FAILED
     assert delivery.answer_code == 550
     assert "No such mailbox" in delivery.answer
@@ -124,15 +101,15 @@ def test_the_old_password_stays_until_the_server_accepts(
 
 
 def test_recipients_who_must_not_get_a_mail_are_skipped_with_the_reason(
-    context: Flask, sink: SmtpSink, work, refresh
+    context: Flask, sink: SmtpSink, work
 ) -> None:
     users = users_of("CQ001", 20, offset=0)
-    mailing = confirm(users)
+    mailing_id = confirm(users)
     work()
-    refresh()
+    db.session.expire_all()
     skipped = db.session.scalars(
         sa.select(Delivery.skip_reason)
-        .where(Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.SKIPPED)
+        .where(Delivery.mailing_id == mailing_id, Delivery.state == DeliveryState.SKIPPED)
         .order_by(Delivery.user_id)
     ).all()
     assert skipped == [SkipReason.NO_ADDRESS, SkipReason.SUSPENDED, SkipReason.SUPPRESSED]
@@ -141,17 +118,7 @@ def test_recipients_who_must_not_get_a_mail_are_skipped_with_the_reason(
 
 def test_the_same_confirmation_makes_one_mailing(context: Flask, sink: SmtpSink) -> None:
     users = users_of("CQ001", 2)
-    template = find_template_of_kind(TemplateKind.WELCOME)
-    made = {
-        mailings.confirm_mailing(
-            actor_for(ADMIN),
-            find_customer("CQ001"),
-            get_current_version(template).id,
-            [user.id for user in users],
-            include_recent=False,
-            confirmation="the-very-same-confirmation",
-        ).id
-        for _ in range(3)
-    }
+    word = "the-very-same-confirmation"
+    made = {start_welcome(actor_for(ADMIN), "CQ001", users, confirmation=word) for _ in range(3)}
     assert len(made) == 1
     assert db.session.scalar(sa.select(sa.func.count()).select_from(Delivery)) == 2

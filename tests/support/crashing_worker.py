@@ -14,7 +14,6 @@ from typing import Any
 
 from app import create_app
 from connectors.local import LocalConnector
-from jobs import deliveries as jobs
 from jobs.worker import make_worker, wait_for_queue
 from services import deliveries, delivery_claims, delivery_results
 from services.smtp import SmtpConnection, _Client
@@ -61,7 +60,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "before the results": lambda: _patched(deliveries, "record_results", before=True),
     "inside the results, before their commit": lambda: _patched(delivery_results, "_count"),
     "after the results": lambda: _patched(deliveries, "record_results"),
-    "before the job is put back": lambda: _patched(jobs.deliveries, "deliver_mailing"),
+    "before the job is put back": lambda: _patched(deliveries, "deliver_mailing"),
 }
 
 

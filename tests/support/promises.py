@@ -33,7 +33,14 @@ def passwords_in(mail: SinkMail) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def start_welcome(actor: Actor, web_id: str, users: Iterable[User], *, enqueue: bool = True) -> int:
+def start_welcome(
+    actor: Actor,
+    web_id: str,
+    users: Iterable[User],
+    *,
+    enqueue: bool = True,
+    confirmation: str = "",
+) -> int:
     """Confirm a welcome mailing to `users` and enqueue it; returns its id."""
     template = find_template_of_kind(TemplateKind.WELCOME)
     assert template is not None
@@ -43,7 +50,7 @@ def start_welcome(actor: Actor, web_id: str, users: Iterable[User], *, enqueue: 
         get_current_version(template).id,
         [user.id for user in users],
         include_recent=True,
-        confirmation=secrets.token_urlsafe(24),
+        confirmation=confirmation or secrets.token_urlsafe(24),
     )
     if enqueue:
         queues.enqueue(mailing.lane.value, "jobs.deliveries.deliver_mailing", mailing.id)

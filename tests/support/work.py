@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from flask import Flask
@@ -82,7 +82,7 @@ class Process:
     def kill(self) -> None:
         """kill -9, its work-horses included."""
         for pid in [*_descendants(self.pid), self.pid]:
-            with _gone_is_fine():
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
@@ -103,14 +103,6 @@ def _children(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(each) for each in listed.split()]
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except ProcessLookupError:
-        pass
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60, every: float = 0.1) -> None:
