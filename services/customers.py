@@ -16,9 +16,7 @@ def list_customers(
 ) -> Page[Customer]:
     """Customers in the actor's scope by name; `search` is a prefix of name, web ID or suffix."""
     actor.require(Permission.CUSTOMERS_READ)
-    query = (
-        sa.select(Customer).where(customers_in_scope(actor)).options(joinedload(Customer.group))
-    )
+    query = sa.select(Customer).where(customers_in_scope(actor)).options(joinedload(Customer.group))
     if term := fold(search):
         lowest, beyond = prefix_range(term)
         upper_lowest, upper_beyond = prefix_range(term.upper())

@@ -430,9 +430,7 @@ def list_deliveries(
     query = sa.select(Delivery).where(Delivery.mailing_id == mailing.id)
     if state is not None:
         query = query.where(Delivery.state == state)
-    return _page_by_id(
-        query.options(joinedload(Delivery.user)), Delivery, size=size, cursor=cursor
-    )
+    return _page_by_id(query.options(joinedload(Delivery.user)), Delivery, size=size, cursor=cursor)
 
 
 def _page_by_id(

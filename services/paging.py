@@ -75,9 +75,7 @@ def keyset_page(
         else:
             backwards = direction == "b"
             pair = sa.tuple_(key, row_id)
-            border = sa.tuple_(
-                sa.literal(value, key.type), sa.literal(last_id, row_id.type)
-            )
+            border = sa.tuple_(sa.literal(value, key.type), sa.literal(last_id, row_id.type))
             query = query.where(pair < border if backwards != descending else pair > border)
     falling = descending != backwards
     order = (key.desc(), row_id.desc()) if falling else (key.asc(), row_id.asc())

@@ -140,11 +140,15 @@ def use_link(token: str, new: str, *, address: str = "") -> User:
         raise InvalidInput("link", EXPIRED)
     user = db.session.get_one(User, link.user_id)
     passwords.check_policy(new, login=user.login, field="new")
-    spent = db.session.connection().execute(
-        sa.update(ResetLink)
-        .where(ResetLink.user_id == user.id, ResetLink.used_at.is_(None))
-        .values(used_at=utcnow())
-    ).rowcount
+    spent = (
+        db.session.connection()
+        .execute(
+            sa.update(ResetLink)
+            .where(ResetLink.user_id == user.id, ResetLink.used_at.is_(None))
+            .values(used_at=utcnow())
+        )
+        .rowcount
+    )
     if not spent:
         db.session.rollback()
         raise InvalidInput("link", EXPIRED)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import joinedload
 
 from extensions import db
@@ -28,6 +29,7 @@ from models import (
     WelcomeState,
     fold,
     prefix_range,
+    table_of,
 )
 from models.users import LONG_AGO, never_first
 from services.actors import Actor, Permission
@@ -254,19 +256,20 @@ def change_selection(
             )
         )
     if new := wanted - selected:
-        db.session.execute(_insert_or_ignore(), [
-            {"session_id": session_id, "customer_id": customer.id, "user_id": user_id}
-            for user_id in sorted(new)
-        ])
+        db.session.execute(
+            _insert_or_ignore(),
+            [
+                {"session_id": session_id, "customer_id": customer.id, "user_id": user_id}
+                for user_id in sorted(new)
+            ],
+        )
     db.session.commit()
     return len(wanted)
 
 
 def _insert_or_ignore() -> Any:
-    from sqlalchemy.dialects import postgresql, sqlite
-
     dialect = postgresql if db.engine.dialect.name == "postgresql" else sqlite
-    return dialect.insert(SelectedUser.__table__).on_conflict_do_nothing()
+    return dialect.insert(table_of(SelectedUser)).on_conflict_do_nothing()
 
 
 def clear_selection(session_id: int, customer: Customer) -> None:
