@@ -86,7 +86,7 @@ class User(Base, UserMixin):  # type: ignore[misc]
 
     id: Mapped[IntPk]
     customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("customers.id"))
-    bundle_id: Mapped[int | None] = mapped_column(sa.ForeignKey("bundles.id"))
+    bundle_id: Mapped[int | None]
     role: Mapped[Role] = mapped_column(word_type(Role))
     status: Mapped[UserStatus] = mapped_column(
         word_type(UserStatus), default=UserStatus.ACTIVE, server_default="active"
@@ -113,7 +113,9 @@ class User(Base, UserMixin):  # type: ignore[misc]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
     customer: Mapped[Customer | None] = relationship(foreign_keys=[customer_id])
-    bundle: Mapped[Bundle | None] = relationship(foreign_keys=[bundle_id], viewonly=True)
+    bundle: Mapped[Bundle | None] = relationship(
+        primaryjoin=lambda: sa.orm.foreign(User.bundle_id) == Bundle.id, viewonly=True
+    )
 
     @property
     def full_name(self) -> str:

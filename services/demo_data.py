@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -31,12 +33,13 @@ from models import (
     utcnow,
 )
 from services import messages, passwords
+from services.bulk_rows import load_rows, rebuilt_indexes
 from services.errors import Conflict, InvalidInput
 from services.transactions import run_transaction
 
 PASSWORD = "foyer-demo-1"  # noqa: S105
 MAX_USERS = 1_000_000
-_BATCH = 20_000
+_MANY = 50_000
 
 GROUPS = {1: "Direct", 2: "Northwind"}
 BUNDLES = {
@@ -230,18 +233,23 @@ def _customer(
         customer_id=customer.id,
     )
     bundle_of = [bundles[name].id for name, count in demo.users.items() for _ in range(count)]
-    rows = list(_user_rows(demo.upn_suffix, customer.id, bundle_of, hashed))
+    rows = _user_rows(demo.upn_suffix, customer.id, bundle_of, hashed)
+    load_rows(db.session.connection(), table_of(User), _USER_COLUMNS, rows)
     if demo is CUSTOMERS[0]:
-        _make_exceptions(rows)
-    if rows:
-        db.session.execute(sa.insert(table_of(User)), rows)
+        _make_exceptions(customer)
 
 
-def _make_exceptions(rows: list[dict[str, Any]]) -> None:
+def _make_exceptions(customer: Customer) -> None:
     """One user without an address, one suspended, one whose address is suppressed."""
-    rows[4] |= {"email": "", "email_key": ""}
-    rows[9] |= {"status": UserStatus.SUSPENDED}
-    key = rows[14]["email_key"]
+    users = db.session.scalars(
+        sa.select(User)
+        .where(User.customer_id == customer.id, User.role == Role.USER)
+        .order_by(User.id)
+        .limit(15)
+    ).all()
+    users[4].email = users[4].email_key = ""
+    users[9].status = UserStatus.SUSPENDED
+    key = users[14].email_key
     if db.session.scalar(sa.select(Suppression.id).where(Suppression.email_key == key)) is None:
         db.session.add(Suppression(email_key=key, reason="550 5.1.1 The mailbox does not exist."))
 
@@ -267,42 +275,61 @@ def _new_customer(demo: DemoCustomer, group: Group) -> Customer:
     )
 
 
+_USER_COLUMNS = (
+    "customer_id",
+    "bundle_id",
+    "role",
+    "login",
+    "login_key",
+    "first_name",
+    "last_name",
+    "name_key",
+    "surname_key",
+    "email",
+    "email_key",
+    "extension",
+    "language",
+    "password_hash",
+    "created_at",
+)
+
+
 def _user_rows(
-    suffix: str, customer_id: int, bundle_ids: list[int], hashed: str | None, start: int = 0
-) -> Iterator[dict[str, Any]]:
-    """Rows for users `start`…: names from the lists, in an order that depends on the suffix."""
+    suffix: str, customer_id: int, bundle_ids: Iterable[int], hashed: str | None
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of _USER_COLUMNS, one per bundle: names in an order that depends on the suffix."""
     shuffled = random.Random(suffix)  # noqa: S311
-    firsts = shuffled.sample(_FIRST_NAMES, len(_FIRST_NAMES))
-    lasts = shuffled.sample(_LAST_NAMES, len(_LAST_NAMES))
+    firsts = [(name, fold(name), _plain(name)) for name in _shuffled(shuffled, _FIRST_NAMES)]
+    lasts = [(name, fold(name), _plain(name)) for name in _shuffled(shuffled, _LAST_NAMES)]
     languages = ("en", "en", "en", "de", "fr", "nl")
     rounds = len(firsts) * len(lasts)
     now = utcnow()
-    for offset, bundle_id in enumerate(bundle_ids):
-        number = start + offset
-        first = firsts[number % len(firsts)]
-        last = lasts[(number + number // len(firsts)) % len(lasts)]
-        local = f"{_plain(first)}.{_plain(last)}"
-        if number >= rounds:
-            local += str(number // rounds + 1)
-        login = f"{local}@{suffix}"
-        yield {
-            "customer_id": customer_id,
-            "bundle_id": bundle_id,
-            "role": Role.USER,
-            "status": UserStatus.ACTIVE,
-            "login": login,
-            "login_key": login,
-            "first_name": first,
-            "last_name": last,
-            "name_key": fold(f"{first} {last}"),
-            "surname_key": fold(last),
-            "email": login,
-            "email_key": login,
-            "extension": str(2001 + number),
-            "language": languages[number % len(languages)],
-            "password_hash": hashed,
-            "created_at": now,
-        }
+    for number, bundle_id in enumerate(bundle_ids):
+        first, first_key, first_plain = firsts[number % len(firsts)]
+        last, last_key, last_plain = lasts[(number + number // len(firsts)) % len(lasts)]
+        again = str(number // rounds + 1) if number >= rounds else ""
+        login = f"{first_plain}.{last_plain}{again}@{suffix}"
+        yield (
+            customer_id,
+            bundle_id,
+            Role.USER,
+            login,
+            login,
+            first,
+            last,
+            f"{first_key} {last_key}",
+            last_key,
+            login,
+            login,
+            str(2001 + number),
+            languages[number % len(languages)],
+            hashed,
+            now,
+        )
+
+
+def _shuffled(order: random.Random, names: list[str]) -> list[str]:
+    return order.sample(names, len(names))
 
 
 def _plain(name: str) -> str:
@@ -352,11 +379,11 @@ def _insert_users(customer: Customer, bundle_ids: list[int], users: int) -> None
     """All in one transaction, so that an interrupted run leaves a customer without users."""
 
     def work(connection: sa.Connection) -> None:
-        for start in range(0, users, _BATCH):
-            size = min(_BATCH, users - start)
-            chosen = [bundle_ids[(start + n) % len(bundle_ids)] for n in range(size)]
-            rows = list(_user_rows(customer.upn_suffix, customer.id, chosen, None, start))
-            connection.execute(sa.insert(table_of(User)), rows)
+        chosen = islice(cycle(bundle_ids), users)
+        rows = _user_rows(customer.upn_suffix, customer.id, chosen, None)
+        table = table_of(User)
+        with rebuilt_indexes(connection, table) if users > _MANY else nullcontext():
+            load_rows(connection, table, _USER_COLUMNS, rows)
 
     run_transaction(work)
 

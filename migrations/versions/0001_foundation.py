@@ -325,9 +325,7 @@ def upgrade() -> None:
         sa.Column("language", sa.String(length=8), server_default="en", nullable=False),
         sa.Column("password_hash", sa.String(length=255), nullable=True),
         sa.Column("unconfirmed_hash", sa.String(length=255), nullable=True),
-        sa.Column(
-            "must_change_password", sa.Boolean(), server_default=sa.false(), nullable=False
-        ),
+        sa.Column("must_change_password", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("all_groups", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column(
             "welcome_state",
@@ -352,9 +350,6 @@ def upgrade() -> None:
         sa.CheckConstraint("login <> ''", name=op.f("ck_users_login_given")),
         sa.CheckConstraint(
             "bundle_id IS NULL OR customer_id IS NOT NULL", name=op.f("ck_users_bundle_needs")
-        ),
-        sa.ForeignKeyConstraint(
-            ["bundle_id"], ["bundles.id"], name=op.f("fk_users_bundle_id_bundles")
         ),
         sa.ForeignKeyConstraint(
             ["customer_id", "bundle_id"],
