@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
@@ -19,8 +20,8 @@ from blueprints.users.lists import action_label
 from extensions import get_settings, queues
 from models import Customer, DeliveryState, Mailing
 from services import mail_lines, mailings, users
-from services.actors import Permission
-from services.errors import InvalidInput, NotFound
+from services.actors import Actor, Permission
+from services.errors import Conflict, InvalidInput, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,11 @@ def new(customer: Customer) -> Response:
     """What will happen, before it does: for the selection, or the users that the address names."""
     include_recent = request.args.get("recent") == "1"
     named = parse_ids(request.args.getlist("user"))
+    template_id = _template_id()
     user_ids = named or users.get_selection(current_session().id, customer)
     try:
         preview = mailings.preview_mailing(
-            current_actor(), customer, _template_id(), user_ids, include_recent=include_recent
+            current_actor(), customer, template_id, user_ids, include_recent=include_recent
         )
     except InvalidInput as error:
         flash(error.message, "attention")
@@ -89,10 +91,11 @@ def preview_frame(customer: Customer) -> Response:
 
 
 def _template_id() -> int:
-    found = parse_ids(request.args.getlist("template"))
-    if len(found) != 1:
-        raise NotFound("There is no such e-mail template.")
-    return found[0]
+    try:
+        (found,) = parse_ids(request.args.getlist("template"))
+    except (InvalidInput, ValueError):
+        raise NotFound("There is no such e-mail template.") from None
+    return found
 
 
 @bp.post("")
@@ -199,40 +202,54 @@ def export(customer: Customer, mailing_id: int) -> Response:
 @bp.post(_ONE + "/pause")
 @customer_page(Permission.MAILINGS_SEND)
 def pause(customer: Customer, mailing_id: int) -> Response:
-    mailing = mailings.get_mailing(current_actor(), customer, mailing_id)
-    mailings.pause_mailing(current_actor(), mailing)
-    flash("Paused. Mails that are under way are finished first.", "neutral")
-    return go(_url_of(customer, mailing))
+    def act(actor: Actor, mailing: Mailing) -> str:
+        mailings.pause_mailing(actor, mailing)
+        return "Paused. Mails that are under way are finished first."
+
+    return _steer(customer, mailing_id, act)
 
 
 @bp.post(_ONE + "/resume")
 @customer_page(Permission.MAILINGS_SEND)
 def resume(customer: Customer, mailing_id: int) -> Response:
-    mailing = mailings.get_mailing(current_actor(), customer, mailing_id)
-    mailings.resume_mailing(current_actor(), mailing)
-    start_delivery(mailing)
-    flash("Resumed.", "neutral")
-    return go(_url_of(customer, mailing))
+    def act(actor: Actor, mailing: Mailing) -> str:
+        mailings.resume_mailing(actor, mailing)
+        start_delivery(mailing)
+        return "Resumed."
+
+    return _steer(customer, mailing_id, act)
 
 
 @bp.post(_ONE + "/cancel")
 @customer_page(Permission.MAILINGS_SEND)
 def cancel(customer: Customer, mailing_id: int) -> Response:
-    mailing = mailings.get_mailing(current_actor(), customer, mailing_id)
-    mailings.cancel_mailing(current_actor(), mailing)
-    mailing = mailings.get_mailing(current_actor(), customer, mailing_id)
-    flash(f"Cancelled {_mails(mailing.cancelled)} that waited.", "attention")
-    return go(_url_of(customer, mailing))
+    def act(actor: Actor, mailing: Mailing) -> str:
+        mailings.cancel_mailing(actor, mailing)
+        cancelled = mailings.get_mailing(actor, customer, mailing_id).cancelled
+        return f"Cancelled {_mails(cancelled)} that waited."
+
+    return _steer(customer, mailing_id, act)
 
 
 @bp.post(_ONE + "/retry")
 @customer_page(Permission.MAILINGS_SEND)
 def retry(customer: Customer, mailing_id: int) -> Response:
-    mailing = mailings.get_mailing(current_actor(), customer, mailing_id)
-    retried = mailings.retry_failed(current_actor(), mailing)
-    mailing = mailings.get_mailing(current_actor(), customer, mailing_id)
-    start_delivery(mailing)
-    flash(f"Trying {_mails(retried)} again.", "neutral")
+    def act(actor: Actor, mailing: Mailing) -> str:
+        retried = mailings.retry_failed(actor, mailing)
+        start_delivery(mailings.get_mailing(actor, customer, mailing_id))
+        return f"Trying {_mails(retried)} again."
+
+    return _steer(customer, mailing_id, act)
+
+
+def _steer(customer: Customer, mailing_id: int, act: Callable[[Actor, Mailing], str]) -> Response:
+    """Do it, or say why it cannot be done any more; back to the mailing either way."""
+    actor = current_actor()
+    mailing = mailings.get_mailing(actor, customer, mailing_id)
+    try:
+        flash(act(actor, mailing), "neutral")
+    except Conflict as error:
+        flash(error.message, "attention")
     return go(_url_of(customer, mailing))
 
 

@@ -52,7 +52,7 @@ def button(page: Page, identity: str):
 
 
 def press(client, page: Page, identity: str, **changes):
-    """Press a button of the list's form as a browser without scripts does; returns the next page."""
+    """The page after pressing a button of the list's form, as a browser without scripts does."""
     pressed = button(page, identity)
     form = page.one("form", id="users-form")
     data = page.fields(form) | {"q": page.one("input", id="search").get("value")}
@@ -213,7 +213,8 @@ def test_a_filter_shows_whom_it_names_and_a_chip_that_removes_it(app, alice, que
 
 def test_the_bundle_filter_offers_the_customers_bundles_only(app, alice):
     page = alice.page(URL)
-    choices = [page.text(b) for b in page.all("button") if (b.get("id") or "").startswith("filter-bundle-")]
+    menu = next(d for d in page.all("details") if page.text(d.find("summary")) == "Bundle")
+    choices = [page.text(each) for each in menu.iter("button")]
     assert choices == ["All bundles", "Entry3PhoneNextGenBundle", "Stand4PhoneNextGenBundle"]
     chosen = press(alice, page, "filter-bundle-3")
     total = [press(alice, chosen, "page-size-100")]
@@ -243,20 +244,20 @@ def test_deleted_users_are_nowhere(app, alice):
     assert alice.get(f"{URL}/{gone}").status_code == 404
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "q=%00", "q=" + "x" * 5000, "q=%ff%fe", "bundle=99999999999999999999999", "bundle=x",
-        "status=nobody", "mailed=%00", "sort=password_hash", "order=sideways", "size=1000000",
-        "size=-1", "cursor=%00", "cursor=" + "A" * 5000, "cursor=WyJhIiwiXHVkODAwIiwxXQ",
-        "cursor=" + encode_cursor("a", "x", AT_MOST), "cursor=WyJhIiwgIngiLCAxZTk5OV0",
-        "sort=welcome&cursor=" + encode_cursor("a", "0001-01-01T00:00:00+23:59", 1),
-        "sort=welcome&cursor=" + encode_cursor("b", "not a time", 1),
-        "sort=sign_in&cursor=" + encode_cursor("a", "x" * 3000, 1),
-    ],
-)  # fmt: skip
-def test_a_strange_address_still_shows_the_list(alice, query):
-    assert alice.get(f"{URL}?{query}").status_code == 200
+STRANGE = [
+    "q=%00", "q=" + "x" * 5000, "q=%ff%fe", "bundle=99999999999999999999999", "bundle=x",
+    "status=nobody", "mailed=%00", "sort=password_hash", "order=sideways", "size=1000000",
+    "size=-1", "cursor=%00", "cursor=" + "A" * 5000, "cursor=WyJhIiwiXHVkODAwIiwxXQ",
+    "cursor=" + encode_cursor("a", "x", AT_MOST), "cursor=WyJhIiwgIngiLCAxZTk5OV0",
+    "sort=welcome&cursor=" + encode_cursor("a", "0001-01-01T00:00:00+23:59", 1),
+    "sort=welcome&cursor=" + encode_cursor("b", "not a time", 1),
+    "sort=sign_in&cursor=" + encode_cursor("a", "x" * 3000, 1),
+]  # fmt: skip
+
+
+def test_a_strange_address_still_shows_the_list(alice):
+    for query in STRANGE:
+        assert alice.get(f"{URL}?{query}").status_code == 200, query
 
 
 def test_hostile_names_are_shown_harmless(app, alice):
@@ -347,17 +348,17 @@ def test_a_selection_is_of_its_session(alice, sign_in_as):
     assert ticked_on(colleague) == []
 
 
-@pytest.mark.parametrize(
-    "ids",
-    [
-        ["x"], ["1.5"], ["-1"], ["0"], [str(2**63)], ["9" * 400], ["\0"], ["٣"],
-        [str(each) for each in range(1, 2001)], [",".join(map(str, range(1, 2001)))],
-    ],
-)  # fmt: skip
+NO_IDS = [
+    ["x"], ["1.5"], ["-1"], ["0"], [str(2**63)], ["9" * 400], ["\0"], ["٣"],
+    [str(each) for each in range(1, 2001)], [",".join(map(str, range(1, 2001)))],
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["selected", "shown"])
-def test_ids_that_are_none_or_too_many_are_refused(app, alice, name, ids):
-    response = alice.submit(f"{URL}/selection", {name: ids})
-    assert response.status_code == 400
+def test_ids_that_are_none_or_too_many_are_refused(app, alice, name):
+    for ids in NO_IDS:
+        response = alice.submit(f"{URL}/selection", {name: ids})
+        assert response.status_code == 400, ids
     with app.app_context():
         assert db.session.query(SelectedUser).count() == 0
 
@@ -503,9 +504,9 @@ def test_the_users_page_of_another_customer_is_not_there(app, alice):
     assert alice.get(f"{URL}/{stranger}").status_code == 404
 
 
-@pytest.mark.parametrize("user_id", ["0", "999999999", str(AT_MOST), str(2**63), "9" * 100, "x"])
-def test_an_id_of_nobody_is_not_there(alice, user_id):
-    assert alice.get(f"{URL}/{user_id}").status_code == 404
+def test_an_id_of_nobody_is_not_there(alice):
+    for user_id in ("0", "999999999", str(AT_MOST), str(2**63), "9" * 100, "x"):
+        assert alice.get(f"{URL}/{user_id}").status_code == 404, user_id
 
 
 def test_an_auditor_sees_a_user_without_actions(app, bob):
