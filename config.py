@@ -206,7 +206,7 @@ class Settings:
             delivery_workers=read.integer("DELIVERY_WORKERS", 2, 1, 64),
             delivery_connections=read.integer("DELIVERY_CONNECTIONS", 2, 1, 32),
             delivery_chunk=read.integer("DELIVERY_CHUNK", 250, 1, 1000),
-            delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 5, 0.1, 60),
+            delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 2, 0.1, 60),
             delivery_retry_delays=read.numbers(
                 "DELIVERY_RETRY_DELAYS", (60, 300, 900, 3600, 10800, 21600)
             ),
