@@ -176,7 +176,7 @@ def confirm_mailing(
     actor.require(Permission.MAILINGS_SEND)
     if not _CONFIRMATION.fullmatch(confirmation):
         raise InvalidInput("confirmation", "This page is incomplete. Open it again from Users.")
-    if (made := _find_confirmed(actor, confirmation)) is not None:
+    if (made := _find_confirmed(actor, customer, confirmation)) is not None:
         return made
     check_selection_size(user_ids)
     version = db.session.get(EmailTemplateVersion, template_version_id)
@@ -199,7 +199,7 @@ def confirm_mailing(
         db.session.flush()
     except IntegrityError:
         db.session.rollback()
-        made = _find_confirmed(actor, confirmation)
+        made = _find_confirmed(actor, customer, confirmation)
         if made is None:
             raise
         return made
@@ -227,12 +227,15 @@ def confirm_mailing(
     return mailing
 
 
-def _find_confirmed(actor: Actor, confirmation: str) -> Mailing | None:
-    return db.session.scalar(
+def _find_confirmed(actor: Actor, customer: Customer, confirmation: str) -> Mailing | None:
+    made = db.session.scalar(
         sa.select(Mailing).where(
             Mailing.created_by_id == actor.user_id, Mailing.confirmation == confirmation
         )
     )
+    if made is not None and made.customer_id != customer.id:
+        raise Conflict("This page has been used for another customer. Open it again from Users.")
+    return made
 
 
 def _require_all_found(rows: Sequence[Any], user_ids: Sequence[int]) -> None:
