@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -15,6 +16,7 @@ from models import SignInSession, User, fold
 from services import sign_ins
 
 _NS = "{http://www.w3.org/1999/xhtml}"
+_numbers = itertools.count()
 _VOID_LABELS = {"hidden", "submit", "button", "image", "reset"}
 
 
@@ -156,7 +158,7 @@ class CheckingClient(FlaskClient):
 def sign_in(app: Flask, login: str) -> CheckingClient:
     """A client that is signed in as `login`, without the page."""
     client = app.test_client()
-    token = f"test-session-{login}-{id(client)}"
+    token = f"test-session-{next(_numbers)}"
     with app.app_context():
         user = db.session.query(User).filter_by(login_key=fold(login)).one()
         db.session.add(SignInSession(token_hash=sign_ins._token_hash(token), user_id=user.id))
