@@ -132,7 +132,6 @@ class Settings:
     reset_link_minutes: int
     selection_limit: int
     recent_mail_minutes: int
-    delivery_workers: int
     delivery_connections: int
     delivery_chunk: int
     delivery_slice_seconds: float
@@ -203,7 +202,6 @@ class Settings:
             reset_link_minutes=read.integer("RESET_LINK_MINUTES", 60, 5, 1440),
             selection_limit=read.integer("SELECTION_LIMIT", 25, 1, 500),
             recent_mail_minutes=read.integer("RECENT_MAIL_MINUTES", 10, 0, 1440),
-            delivery_workers=read.integer("DELIVERY_WORKERS", 2, 1, 64),
             delivery_connections=read.integer("DELIVERY_CONNECTIONS", 2, 1, 32),
             delivery_chunk=read.integer("DELIVERY_CHUNK", 250, 1, 1000),
             delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 2, 0.1, 60),
