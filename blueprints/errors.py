@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask, Response, flash, g, make_response, render_template
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException
 
 from blueprints.htmx import wants_fragment
@@ -79,6 +79,14 @@ def init_app(app: Flask) -> None:
     @app.errorhandler(DataError)
     def _bad_data(_error: DataError) -> Response:
         return report(400, "A value in this request is too large or malformed.")
+
+    @app.errorhandler(IntegrityError)
+    def _overtaken(_error: IntegrityError) -> Response:
+        return report(
+            409,
+            "Something that this depends on was changed at the same moment. "
+            "Nothing was done. Load the page again and repeat what you did.",
+        )
 
     @app.errorhandler(OperationalError)
     def _database(error: OperationalError) -> Response:

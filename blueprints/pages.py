@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request, url_for
 from flask_login import current_user
+from werkzeug.local import LocalProxy
 
 from blueprints.formats import register_formats
 from blueprints.security import public
@@ -82,7 +83,9 @@ def home_for(user: Any) -> str:
 def _context() -> dict[str, Any]:
     settings = get_settings()
     return {
-        "nav_items": nav_items(),
+        # Both are looked up only by pages that show them: an error page must not need the database.
+        "nav_items": LocalProxy(nav_items),
+        "current_user": current_user,
         "theme": theme(),
         "nav": request.cookies.get("nav", "auto"),
         "language": "en",

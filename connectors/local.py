@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from connectors.base import AccountPassword, Refusal
 from models import LocalPlatformAccount, table_of, utcnow
 from services import passwords
-from services.transactions import run_transaction
+from services.transactions import run_transaction, upsert
 
 
 class LocalConnector:
@@ -27,8 +25,7 @@ class LocalConnector:
         ]
 
         def work(connection: sa.Connection) -> None:
-            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            insert: Any = dialect.insert(table_of(LocalPlatformAccount))
+            insert = upsert(table_of(LocalPlatformAccount))
             connection.execute(
                 insert.on_conflict_do_update(
                     index_elements=["user_id"],

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 from flask import Flask, current_app
+from sqlalchemy.exc import SQLAlchemyError
 
 from connectors import AccountPassword, Refusal, get_connector
 from connectors.base import ConnectorUnavailable
@@ -125,7 +126,11 @@ class _Slice:
                 tokens = list(self._claims)
             if not tokens:
                 continue
-            held = delivery_claims.renew_claims(tokens)
+            try:
+                held = delivery_claims.renew_claims(tokens)
+            except SQLAlchemyError:
+                log.exception("leases were not renewed; trying again until they expire")
+                continue
             with self._lock:
                 for token in tokens:
                     if (claim := self._claims.get(token)) is not None:

@@ -22,6 +22,7 @@ from models import (
     User,
     UserStatus,
     fold,
+    table_of,
     utcnow,
 )
 from services import passwords
@@ -29,6 +30,7 @@ from services.actors import Actor
 from services.audit_events import record_event
 from services.delivery_claims import end_mailing_if_done
 from services.errors import InvalidInput, Throttled
+from services.transactions import upsert
 
 _FREE_FAILURES = {"account": 3, "address": 20}
 _LONGEST_WAIT = 60
@@ -183,20 +185,34 @@ def _refuse_if_throttled(keys: dict[str, str]) -> None:
 
 
 def _count_failure(keys: dict[str, str]) -> None:
-    """Count a failure; beyond the free ones every further wait is twice as long, up to a minute."""
+    """Count a failure; beyond the free ones every further wait is twice as long, up to a minute.
+
+    One statement counts, so that attempts at the same moment are all counted.
+    """
     now = utcnow()
+    throttle = table_of(SignInThrottle)
     for kind, key in keys.items():
-        row = db.session.get(SignInThrottle, key, with_for_update=True)
-        if row is None:
-            row = SignInThrottle(key=key, failures=0, blocked_until=now, updated_at=now)
-            db.session.add(row)
-        if now - row.updated_at > _FORGET_AFTER:
-            row.failures = 0
-        row.failures += 1
-        row.updated_at = now
-        beyond = row.failures - _FREE_FAILURES[kind]
+        counted = upsert(throttle).values(key=key, failures=1, blocked_until=now, updated_at=now)
+        failures = db.session.scalar(
+            counted.on_conflict_do_update(
+                index_elements=["key"],
+                set_={
+                    "failures": sa.case(
+                        (throttle.c.updated_at < now - _FORGET_AFTER, 1),
+                        else_=throttle.c.failures + 1,
+                    ),
+                    "updated_at": now,
+                },
+            ).returning(throttle.c.failures)
+        )
+        beyond = (failures or 0) - _FREE_FAILURES[kind]
         if beyond >= 0:
-            row.blocked_until = now + timedelta(seconds=min(2**beyond, _LONGEST_WAIT))
+            wait = min(2 ** min(beyond, 10), _LONGEST_WAIT)
+            db.session.execute(
+                sa.update(SignInThrottle)
+                .where(SignInThrottle.key == key)
+                .values(blocked_until=now + timedelta(seconds=wait))
+            )
 
 
 # --- Sessions --------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
-"""Transactions on Core connections, repeated when the database asks for it."""
+"""Transactions on Core connections, repeated when the database asks for it; upserts."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from extensions import db
@@ -31,6 +32,12 @@ def run_transaction(work: Callable[[sa.Connection], T], attempts: int = 5) -> T:
                 raise
             time.sleep(0.02 * 2**attempt)
     raise AssertionError("unreachable")
+
+
+def upsert(table: sa.Table) -> Any:
+    """An INSERT of the current database that knows ON CONFLICT."""
+    dialect = postgresql if db.engine.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
 
 
 def _is_worth_repeating(error: DBAPIError) -> bool:

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import joinedload
 
 from extensions import db
@@ -37,6 +36,7 @@ from services.audit_events import record_event
 from services.csv_export import as_text
 from services.errors import InvalidInput, NotFound
 from services.paging import Page, keyset_page
+from services.transactions import upsert
 
 SEARCH_CAP = 500
 """Matches taken per searched column, so that a short search term costs as little as a long one."""
@@ -257,7 +257,7 @@ def change_selection(
         )
     if new := wanted - selected:
         db.session.execute(
-            _insert_or_ignore(),
+            upsert(table_of(SelectedUser)).on_conflict_do_nothing(),
             [
                 {"session_id": session_id, "customer_id": customer.id, "user_id": user_id}
                 for user_id in sorted(new)
@@ -265,11 +265,6 @@ def change_selection(
         )
     db.session.commit()
     return len(wanted)
-
-
-def _insert_or_ignore() -> Any:
-    dialect = postgresql if db.engine.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table_of(SelectedUser)).on_conflict_do_nothing()
 
 
 def clear_selection(session_id: int, customer: Customer) -> None:
