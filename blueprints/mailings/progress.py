@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from blueprints.formats import format_number
 from models import Mailing, MailingState
-from services.mailings import Pace, measure_pace
+from services.mailings import measure_pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,16 @@ class Progress:
     is_polled: bool
 
 
-def progress_of(mailing: Mailing) -> Progress:
+def progress_of(mailing: Mailing, *, is_blocked: bool = False) -> Progress:
+    """The progress of a mailing; while the mail server is down nobody knows how long it takes."""
     total = mailing.total - mailing.skipped
     parts = [f"{_number(mailing.sent)} of {_number(total)} sent"]
     for count, word in ((mailing.failed, "failed"), (mailing.cancelled, "cancelled")):
         if count:
             parts.append(f"{_number(count)} {word}")
     pace = measure_pace(mailing)
-    if mailing.state is MailingState.RUNNING and pace.seconds_left is not None:
+    is_moving = mailing.state is MailingState.RUNNING and not is_blocked
+    if is_moving and pace.seconds_left is not None:
         parts.append(f"about {in_words(pace.seconds_left)} left")
     colour = None
     if not mailing.is_open:
@@ -35,18 +37,17 @@ def progress_of(mailing: Mailing) -> Progress:
     return Progress(
         done=mailing.sent + mailing.failed + mailing.cancelled,
         total=total,
-        line=_sentence(mailing, ", ".join(parts), pace),
+        line=_sentence(mailing, ", ".join(parts), _rate(pace.per_second) if is_moving else ""),
         colour=colour,
         is_polled=mailing.is_open and mailing.waiting > 0,
     )
 
 
-def _sentence(mailing: Mailing, figures: str, pace: Pace) -> str:
+def _sentence(mailing: Mailing, figures: str, rate: str) -> str:
     if mailing.state is MailingState.FINISHED:
         return f"Finished. {figures}."
     if mailing.state is MailingState.CANCELLED:
         return f"Cancelled. {figures}."
-    rate = _rate(pace.per_second) if mailing.state is MailingState.RUNNING else ""
     return f"{figures}. {rate}." if rate else f"{figures}."
 
 

@@ -170,11 +170,12 @@ def progress(customer: Customer, mailing_id: int) -> Any:
 
 
 def _progress_context(customer: Customer, mailing: Mailing) -> dict[str, Any]:
+    block = mail_lines.find_block() if mailing.is_open else None
     return {
         "customer": customer,
         "mailing": mailing,
-        "progress": progress_of(mailing),
-        "block": mail_lines.find_block() if mailing.is_open else None,
+        "progress": progress_of(mailing, is_blocked=block is not None),
+        "block": block,
         "may_send": current_actor().may(Permission.MAILINGS_SEND),
         "seen": request.args.get("seen", ""),
     }

@@ -93,6 +93,14 @@ def act(customer: Customer) -> Any:
     return redirect(target, 303)
 
 
+@bp.get("/actions")
+@customer_page(Permission.USERS_READ)
+def leave_actions(customer: Customer) -> Any:
+    """Where Back and Reload lead from an action that was refused: the list as it was."""
+    shown = UserList.read(request.args, users.list_bundles_of(customer))
+    return redirect(list_url(customer, shown))
+
+
 @bp.get("/<int(max=9223372036854775807):user_id>")
 @customer_page(Permission.USERS_READ)
 def show(customer: Customer, user_id: int) -> Response:

@@ -412,6 +412,14 @@ def test_more_than_25_are_refused_with_everything_kept(alice):
     assert page.one("input", name="at").get("value") == "sort=login&size=50"
 
 
+def test_back_from_a_refusal_leads_to_the_list_as_it_was(alice):
+    page = alice.page(f"{URL}?status=active&size=50")
+    response = act(alice, page)
+    assert response.status_code == 422
+    address = Page(response.text).one("form", id="users-form").get("action")
+    assert alice.get(address).location == f"{URL}?status=active&size=50"
+
+
 def test_nobody_or_nothing_chosen_is_refused_with_everything_kept(alice):
     page = alice.page(URL)
     response = act(alice, page, action=action_of(page, "Resend Welcome Mail"))
