@@ -62,6 +62,7 @@ class DemoCustomer:
     groupno: int
     users: dict[str, int]
     """How many users have which bundle."""
+    administrator: tuple[str, str]
     language: str = "en"
 
 
@@ -74,12 +75,32 @@ CUSTOMERS = (
         1001,
         1,
         {_ENTRY: 40, _STANDARD: 20},
+        ("Petra", "Kenton"),
     ),
-    DemoCustomer("CQ002", "Harborlight", "hl", "harborlight.example", 1002, 1, {_ENTRY: 30}),
     DemoCustomer(
-        "CQ003", "Ostrava", "os", "ostrava.example", 1003, 1, {_ENTRY: 20, _PREMIUM: 10}, "de"
+        "CQ002",
+        "Harborlight",
+        "hl",
+        "harborlight.example",
+        1002,
+        1,
+        {_ENTRY: 30},
+        ("Hanne", "Lund"),
     ),
-    DemoCustomer("CQ101", "Larkspur", "la", "larkspur.example", 2001, 2, {_STANDARD: 12}),
+    DemoCustomer(
+        "CQ003",
+        "Ostrava",
+        "os",
+        "ostrava.example",
+        1003,
+        1,
+        {_ENTRY: 20, _PREMIUM: 10},
+        ("Otakar", "Svoboda"),
+        "de",
+    ),
+    DemoCustomer(
+        "CQ101", "Larkspur", "la", "larkspur.example", 2001, 2, {_STANDARD: 12}, ("Laura", "Park")
+    ),
 )
 STAFF = {
     "landlord@foyer.example": (Role.LANDLORD, "Lena", "Hofmann"),
@@ -226,8 +247,7 @@ def _customer(
     _person(
         login,
         Role.CUSTOMER_ADMIN,
-        "Kim",
-        f"{demo.name} administrator",
+        *demo.administrator,
         hashed,
         email=f"admin@{demo.upn_suffix}",
         customer_id=customer.id,
@@ -360,6 +380,7 @@ def add_bulk_customer(web_id: str, users: int) -> Customer:
         (db.session.scalar(sa.select(sa.func.max(Customer.custno))) or 0) + 1,
         1,
         {_ENTRY: 0, _STANDARD: 0},
+        ("Dana", "Moss"),
     )
     groups = {group.groupno: group for group in db.session.scalars(sa.select(Group))}
     bundles = {bundle.name: bundle for bundle in db.session.scalars(sa.select(Bundle))}

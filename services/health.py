@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from redis.exceptions import RedisError
@@ -27,8 +27,8 @@ def find_faults() -> list[str]:
     faults = []
     try:
         with db.engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-        if current != ScriptDirectory(str(MIGRATIONS)).get_current_head():
+            current = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        if current != _newest_migration():
             faults.append("migrations")
     except SQLAlchemyError:
         log.warning("readiness: the database does not answer")
@@ -39,6 +39,11 @@ def find_faults() -> list[str]:
         log.warning("readiness: the queue does not answer")
         faults.append("queue")
     return faults
+
+
+@cache
+def _newest_migration() -> str | None:
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
 def render_metrics() -> bytes:
