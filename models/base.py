@@ -65,12 +65,10 @@ class Base(DeclarativeBase):
     }
 
 
-IntPk = Annotated[
-    int,
-    mapped_column(
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True
-    ),
-]
+ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""The type of ids; SQLite counts up by itself in no other column than an INTEGER."""
+
+IntPk = Annotated[int, mapped_column(ID, primary_key=True, autoincrement=True)]
 
 
 def table_of(model: type[Base]) -> sa.Table:

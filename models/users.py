@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from flask_login import UserMixin
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import Base, IntPk, key_type, utcnow, word_type
+from models.base import ID, Base, IntPk, key_type, utcnow, word_type
 from models.bundles import Bundle
 from models.customers import Customer
 
@@ -86,7 +86,7 @@ class User(Base, UserMixin):  # type: ignore[misc]
 
     id: Mapped[IntPk]
     customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("customers.id"))
-    bundle_id: Mapped[int | None]
+    bundle_id: Mapped[int | None] = mapped_column(ID)  # Its key is composite, so it infers none.
     role: Mapped[Role] = mapped_column(word_type(Role))
     status: Mapped[UserStatus] = mapped_column(
         word_type(UserStatus), default=UserStatus.ACTIVE, server_default="active"
