@@ -1,0 +1,103 @@
+"""The migrations make what the models say, on both databases, and can be taken back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask
+from flask_migrate import downgrade, upgrade
+
+from extensions import db
+from services.health import MIGRATIONS, find_faults
+
+pytestmark = [
+    pytest.mark.empty_database,
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based"),
+]
+
+EXPRESSION_INDEXES = {"ix_users_by_sign_in", "ix_users_by_welcome_at"}
+"""SQLite does not say what they index, so that they cannot be compared."""
+
+
+def differences() -> list[Any]:
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": False}
+        )
+        found = compare_metadata(context, db.metadata)
+    return [each for each in found if getattr(each[-1], "name", None) not in EXPRESSION_INDEXES]
+
+
+def indexes() -> set[str]:
+    with db.engine.connect() as connection:
+        query = (
+            "SELECT name FROM sqlite_master WHERE type = 'index'"
+            if connection.dialect.name == "sqlite"
+            else "SELECT indexname FROM pg_indexes WHERE schemaname = 'public'"
+        )
+        return set(connection.scalars(sa.text(query)))
+
+
+def checks_of_the_database() -> set[tuple[str, str]]:
+    inspector = sa.inspect(db.engine)
+    return {
+        (table, str(check["name"]))
+        for table in inspector.get_table_names()
+        for check in inspector.get_check_constraints(table)
+    }
+
+
+def checks_of_the_models() -> set[tuple[str, str]]:
+    return {
+        (table.name, str(constraint.name))
+        for table in db.metadata.sorted_tables
+        for constraint in table.constraints
+        if isinstance(constraint, sa.CheckConstraint)
+    }
+
+
+def test_the_migrations_make_what_the_models_say(context: Flask) -> None:
+    assert differences() == []
+    assert indexes() >= EXPRESSION_INDEXES
+    missing = {name for _, name in checks_of_the_models() - checks_of_the_database()}
+    assert not missing, "checks that only the models have"
+
+
+def test_a_migration_can_be_taken_back_and_made_again(context: Flask) -> None:
+    downgrade(revision="base")
+    left = set(sa.inspect(db.engine).get_table_names()) - {"alembic_version"}
+    assert left == set()
+    assert "migrations" in find_faults()
+    upgrade()
+    assert find_faults() == []
+    assert differences() == []
+
+
+def test_history_has_one_head_and_one_root() -> None:
+    history = ScriptDirectory(str(MIGRATIONS))
+    assert len(history.get_heads()) == 1
+    assert len(history.get_bases()) == 1
+
+
+def test_every_foreign_key_that_is_followed_by_a_delete_or_a_join_has_an_index(
+    context: Flask,
+) -> None:
+    """Sessions, selections, claims and deliveries are found by their parent, without a scan."""
+    inspector = sa.inspect(db.engine)
+    for table, column in (
+        ("sign_in_sessions", "user_id"),
+        ("reset_links", "user_id"),
+        ("delivery_claims", "mailing_id"),
+        ("deliveries", "mailing_id"),
+        ("deliveries", "user_id"),
+        ("mailings", "customer_id"),
+        ("users", "customer_id"),
+    ):
+        leading = {index["column_names"][0] for index in inspector.get_indexes(table)}
+        assert column in leading, (table, column)
