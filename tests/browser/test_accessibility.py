@@ -1,0 +1,246 @@
+"""Every page without a violation that axe knows, light and dark, on a desk and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, ViewportSize, expect
+
+from models import User
+from tests.browser.conftest import DESKTOP
+from tests.browser.installation import Installation, Tenant
+from tests.browser.people import ADMIN, AUDITOR, OPERATOR, OpenPerson, Person
+from tests.support.smtp_sink import SmtpSink, Stage
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+PHONE: ViewportSize = {"width": 390, "height": 844}
+_AXE = Axe()
+# Mails stand in frames without scripts, where axe cannot go; they are checked on their own.
+_OPTIONS = {"resultTypes": ["violations"], "iframes": False}
+
+# What makes the page scroll sideways; what scrolls by itself or is cut off does not.
+TOO_WIDE = """() => {
+  const room = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= room) return [];
+  const flows = (each) => each === document.body
+    || (getComputedStyle(each).overflowX === "visible" && flows(each.parentElement));
+  return [...document.body.querySelectorAll("*")]
+    .filter((each) => each.checkVisibility() && each.getBoundingClientRect().right > room + 1)
+    .filter((each) => flows(each.parentElement))
+    .map((each) => `${each.tagName}.${each.className} ${each.getBoundingClientRect().right}`)
+    .slice(0, 5);
+}"""
+
+SETTLED = """() =>
+  Promise.all(document.getAnimations().map((each) => each.finished.catch(() => {})))"""
+
+Check = Callable[..., None]
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """What the machine of the reader prefers."""
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture
+def open_person(open_person: OpenPerson, scheme: str) -> OpenPerson:
+    return partial(open_person, color_scheme=scheme)
+
+
+@pytest.fixture
+def check() -> Iterator[Check]:
+    """`check(page, name)`: look at a page on both screens; the faults are told at the end."""
+    faults: list[str] = []
+
+    def look(page: Page, name: str, *, without: tuple[str, ...] = ()) -> None:
+        page.wait_for_load_state()
+        for viewport in (PHONE, DESKTOP):
+            page.set_viewport_size(viewport)
+            page.evaluate(SETTLED)
+            where = f"{name}, {viewport['width']} px"
+            faults.extend(f"{where}: too wide: {each}" for each in page.evaluate(TOO_WIDE))
+            faults.extend(f"{where}: {each}" for each in _violations(page, without))
+
+    yield look
+    assert not faults, "\n" + "\n".join(faults)
+
+
+def _violations(page: Page, without: tuple[str, ...]) -> list[str]:
+    options = {**_OPTIONS, "rules": {name: {"enabled": False} for name in without}}
+    found: list[dict[str, Any]] = _AXE.run(page, options=options).response["violations"]
+    return [
+        f"{each['id']}: {node['target']} {node['failureSummary']}"
+        for each in found
+        for node in each["nodes"][:3]
+    ]
+
+
+def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check) -> None:
+    person = open_person()
+    person.expects(404, 410, 422)
+    page = person.page
+    page.goto("/login")
+    check(page, "sign in")
+    person.fill_sign_in("nobody@nowhere.example", "wrong")
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "sign in, refused")
+    page.goto("/password/forgot")
+    check(page, "forgot password")
+    page.goto("/password/forgot?sent=1")
+    check(page, "forgot password, sent")
+    page.goto("/password/choose/unknown")
+    check(page, "link that no longer works")
+    page.goto("/nowhere")
+    check(page, "not found")
+
+
+def test_pages_of_a_user(
+    installation: Installation, tenant: Tenant, open_person: OpenPerson, check: Check
+) -> None:
+    user, *_ = installation.users_of(tenant.web_id)
+    person = open_person()
+    page = person.page
+    page.goto("/password/forgot")
+    page.get_by_label("Login").fill(user.login)
+    page.get_by_role("button", name="Send the link").click()
+    person.wait_for_mail(user.email)
+    mailbox = person.open_mail(user.email)
+    link = mailbox.frame_locator("iframe").locator("a[href*='/password/choose/']").first
+    page.goto(link.get_attribute("href") or "")
+    check(page, "choose a password")
+
+    installation.give_password(user.login, tenant.admin)
+    person.sign_in(user.login)
+    person.sees_heading("My services")
+    check(page, "my services")
+    page.goto("/account/profile")
+    check(page, "my profile")
+    page.goto("/account/password")
+    check(page, "change password")
+    installation.must_change_password(user.login)
+    page.goto("/account/services")
+    person.sees_heading("Choose your own password")
+    check(page, "forced change of password")
+
+
+def test_the_users_tab(open_person: OpenPerson, check: Check) -> None:
+    admin = open_person(ADMIN)
+    admin.expects(422)
+    page = admin.page
+    admin.sees_heading("Users")
+    check(page, "users")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    check(page, "keys")
+    page.keyboard.press("Escape")
+
+    page.locator("#filter-bundle").click()
+    expect(page.get_by_role("button", name="Stand4PhoneNextGenBundle")).to_be_visible()
+    check(page, "users, menu open")
+    page.get_by_role("button", name="Stand4PhoneNextGenBundle").click()
+    expect(admin.rows).to_have_count(20)
+    check(page, "users, filtered")
+    page.get_by_label("Select all on this page").check()
+    admin.sees_selected(20)
+    check(page, "users, selected")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "users, refused")
+    page.get_by_label("Search users").fill("zzzz")
+    expect(page.get_by_text("No user matches these filters.")).to_be_visible()
+    check(page, "users, empty")
+    page.locator(".account-menu summary").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    check(page, "person's menu")
+
+
+def test_the_pages_of_a_mailing(
+    installation: Installation, open_person: OpenPerson, check: Check
+) -> None:
+    tenant = installation.add_tenant(12)
+    users = installation.users_of(tenant.web_id)
+    admin = open_person(tenant.admin)
+    page = admin.page
+    page.goto(f"/customers/{tenant.web_id}/mailings")
+    check(page, "mailings, none")
+    with installation.other_mail_server() as sink:
+        _follow_a_mailing(admin, tenant, users, sink, check)
+    page.goto(f"/customers/{tenant.web_id}/mailings")
+    check(page, "mailings")
+    page.goto(f"{tenant.users_path}/{users[0].id}")
+    check(page, "user")
+    page.goto(tenant.users_path)
+    check(page, "users, mailed")
+
+
+def _follow_a_mailing(
+    admin: Person, tenant: Tenant, users: list[User], sink: SmtpSink, check: Check
+) -> None:
+    page = admin.page
+    page.goto(tenant.users_path)
+    for user in users[:8]:
+        admin.tick(user.full_name)
+    admin.choose_action("Resend Welcome Mail")
+    expect(admin.send_button).to_be_visible()
+    check(page, "confirmation")
+    sink.refuse(users[1].email, 550, "5.1.1 No such mailbox")
+    sink.hang(Stage.END)
+    admin.send()
+    sink.wait_until_hanging()
+    admin.sees_state("Running")
+    expect(admin.count_of("sending")).to_have_text("5")
+    check(page, "mailing, running")
+    page.locator("summary", has_text="Cancel").click()
+    expect(page.get_by_role("button", name="Cancel the waiting mails")).to_be_visible()
+    check(page, "mailing, about to be cancelled")
+    sink.release()
+    sink.behave()
+    sink.refuse(users[1].email, 550, "5.1.1 No such mailbox")
+    page.reload()
+    admin.sees_state("Finished with failures")
+    check(page, "mailing, finished with failures")
+
+
+def test_pages_of_the_staff(open_person: OpenPerson, check: Check) -> None:
+    operator = open_person(OPERATOR)
+    page = operator.page
+    operator.sees_heading("Customers")
+    check(page, "customers")
+    page.goto("/customers?q=zzzz")
+    check(page, "customers, empty")
+    auditor = open_person(AUDITOR)
+    auditor.expects(403)
+    auditor.page.goto("/customers/CQ002/users")
+    check(auditor.page, "users, for an auditor")
+    auditor.page.goto("/customers/CQ002/mailings/new?template=1&user=1")
+    check(auditor.page, "forbidden")
+
+
+def test_the_mailbox_and_its_mails(
+    installation: Installation, tenant: Tenant, open_person: OpenPerson, check: Check
+) -> None:
+    user = installation.users_of(tenant.web_id)[0]
+    admin = open_person(tenant.admin)
+    admin.tick(user.full_name)
+    admin.choose_action("Resend Welcome Mail")
+    admin.send()
+    admin.sees_state("Finished")
+    mailbox = admin.open_mail(user.email)
+    check(mailbox, "mail")
+    mailbox.get_by_role("link", name="Text").click()
+    expect(mailbox.locator("pre")).to_contain_text(user.login)
+    check(mailbox, "mail, as text")
+    mailbox.goto(f"{installation.mailbox_url}?live=off")
+    check(mailbox, "mailbox")
+    html = installation.mails_to(user.email)[0]["html"]
+    blank = admin.context.new_page()
+    blank.set_content(html)
+    # A mail is no page: what reads it brings the landmarks.
+    check(blank, "welcome mail", without=("landmark-one-main", "region"))
