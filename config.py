@@ -24,6 +24,9 @@ LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "nl": "Nederla
 """The languages Foyer's mails are written in; the first is the last resort."""
 
 
+_LONGEST_DELAY = 7 * 24 * 60 * 60
+
+
 class Environment(StrEnum):
     """Where Foyer runs. Only development fills in what is missing."""
 
@@ -75,8 +78,10 @@ class _Reader:
             values = tuple(float(part) for part in raw.split(","))
         except ValueError:
             values = ()
-        if not values or min(values) < 0:
-            self.faults.append(f"{name} is {raw!r}. Write seconds, separated by commas.")
+        if not values or not all(0 <= value <= _LONGEST_DELAY for value in values):
+            self.faults.append(
+                f"{name} is {raw!r}. Write seconds up to a week, separated by commas."
+            )
             return default
         return values
 
@@ -220,12 +225,22 @@ class Settings:
             raise SettingsError(read.faults)
         return settings
 
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """What SQLAlchemy's engine is told. Errors must not show parameters: some are secret."""
+        options: dict[str, Any] = {"hide_parameters": True}
+        if self.database_url.startswith("postgresql"):
+            # The indexes that stand in for "never" compare times as UTC.
+            options["connect_args"] = {"options": "-c timezone=UTC"}
+        return options
+
     def flask_config(self) -> dict[str, Any]:
         """What Flask and its extensions want to be told, derived from these settings."""
         return {
             "SECRET_KEY": self.secret_key,
             "TESTING": self.environment is Environment.TESTING,
             "SQLALCHEMY_DATABASE_URI": self.database_url,
+            "SQLALCHEMY_ENGINE_OPTIONS": self.engine_options,
             "MAX_CONTENT_LENGTH": 1024 * 1024,
             "MAX_FORM_MEMORY_SIZE": 512 * 1024,
             "MAX_FORM_PARTS": 2000,
@@ -306,7 +321,7 @@ def _database_url(read: _Reader, var_dir: Path) -> str:
             raw = "postgresql+psycopg://" + raw.removeprefix(prefix)
     try:
         backend = make_url(raw).get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         backend = ""
     if backend not in {"sqlite", "postgresql"}:
         read.faults.append("DATABASE_URL is not a postgresql:// or sqlite:/// address.")
@@ -315,15 +330,24 @@ def _database_url(read: _Reader, var_dir: Path) -> str:
 
 def _redis_url(read: _Reader, var_dir: Path) -> str:
     raw = read.text("REDIS_URL", f"unix://{var_dir / 'valkey.sock'}")
-    if urlsplit(raw).scheme not in {"redis", "rediss", "unix"}:
+    if _scheme_and_host(raw)[0] not in {"redis", "rediss", "unix"}:
         read.faults.append("REDIS_URL is not a redis://, rediss:// or unix:// address.")
     return raw
 
 
+def _scheme_and_host(address: str) -> tuple[str, str]:
+    """Both empty for what is no address at all, such as `http://[`, or has no number as port."""
+    try:
+        parts = urlsplit(address)
+        return (parts.scheme, parts.hostname or "") if parts.port != 0 else ("", "")
+    except ValueError:
+        return "", ""
+
+
 def _url(read: _Reader, name: str, default: str) -> str:
     raw = read.text(name, default).rstrip("/")
-    parts = urlsplit(raw)
-    if raw and (parts.scheme not in {"http", "https"} or not parts.hostname):
+    scheme, host = _scheme_and_host(raw)
+    if raw and (scheme not in {"http", "https"} or not host):
         read.faults.append(f"{name} is {raw!r}. Write an http:// or https:// address.")
     return raw
 
