@@ -83,7 +83,9 @@ class Person:
         self.page.get_by_role("button", name="Sign in").click()
 
     def sees_heading(self, text: str) -> None:
+        """On a page that has loaded: what is typed before its scripts run, they do not hear."""
         expect(self.page.get_by_role("heading", level=1)).to_have_text(text)
+        self.page.wait_for_load_state()
 
     # The Users tab
 
