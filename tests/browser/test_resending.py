@@ -247,6 +247,31 @@ def _go_back_and_try_again(page: Page, admin: Person) -> None:
         expect(page.get_by_text("No user is selected").first).to_be_visible()
 
 
+def test_who_is_among_the_recipients_is_told_that_it_ends_the_session(
+    installation: Installation, tenant: Tenant, open_person: OpenPerson
+) -> None:
+    other, *_ = installation.users_of(tenant.web_id)
+    admin = open_person(tenant.admin)
+    admin.expects(401)
+    page = admin.page
+    admin.tick(other.full_name)
+    page.get_by_label("Search users").fill(tenant.admin)
+    expect(admin.rows).to_have_count(1)
+    page.get_by_label("Select all on this page").check()
+    admin.sees_selected(2)
+    admin.choose_action("Resend Welcome Mail")
+    expect(page.get_by_text("You are among them")).to_be_visible()
+    admin.send()
+    admin.sees_heading("Sign in")
+
+    admin.wait_for_mail(f"admin@{tenant.suffix}")
+    _, portal, *_ = secrets_in(admin.open_mail(f"admin@{tenant.suffix}"))
+    page.bring_to_front()
+    admin.fill_sign_in(tenant.admin, portal)
+    admin.sees_heading("Choose your own password")
+    admin.wait_for_mail(other.email)
+
+
 def _mails_of(installation: Installation, tenant: Tenant) -> list[str]:
     found = [to for mail in installation.mails_to("") for to in mail["to"]]
     return [address for address in found if address.endswith(f"@{tenant.suffix}")]
