@@ -21,7 +21,14 @@ from connectors import AccountPassword, Refusal, get_connector
 from connectors.base import ConnectorUnavailable
 from extensions import db, get_settings
 from models import DeliveryClaim, Lane, Mailing, utcnow
-from services import delivery_claims, email_templates, mail_lines, messages, recipients
+from services import (
+    delivery_claims,
+    email_templates,
+    mail_headers,
+    mail_lines,
+    messages,
+    recipients,
+)
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.delivery_results import Outcome, Result, after_trouble, record_results
 from services.smtp import Answer, ServerUnavailable, SmtpConnection, SmtpServer, Stage, connect
@@ -270,7 +277,7 @@ class _Wire:
         if self._connection is None:
             raise RuntimeError("open() first")
         try:
-            address, needs_smtputf8 = messages.envelope_address(delivery.email)
+            address, needs_smtputf8 = mail_headers.envelope_address(delivery.email)
             message = texts.render(delivery)
         except ValueError as error:
             return Result(delivery, Outcome.FAILED, None, str(error), in_doubt=delivery.in_doubt)

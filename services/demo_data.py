@@ -32,7 +32,7 @@ from models import (
     table_of,
     utcnow,
 )
-from services import messages, passwords
+from services import mail_texts, passwords
 from services.bulk_rows import load_rows, rebuilt_indexes
 from services.errors import Conflict, InvalidInput
 from services.transactions import run_transaction
@@ -186,7 +186,7 @@ def _template(slug: str, name: str, kind: TemplateKind) -> EmailTemplate:
         return found
     template = _added(EmailTemplate(name=name, name_key=fold(name), kind=kind))
     version = _added(EmailTemplateVersion(template_id=template.id, number=1))
-    for language, (subject, text, html) in messages.load_default_template(slug).items():
+    for language, (subject, text, html) in mail_texts.load_default_template(slug).items():
         db.session.add(
             EmailTemplateText(
                 version_id=version.id, language=language, subject=subject, text=text, html=html

@@ -13,7 +13,7 @@ from models import (
     EmailTemplateVersion,
     TemplateKind,
 )
-from services import messages
+from services import mail_html, messages
 from services.errors import NotFound
 
 
@@ -99,9 +99,9 @@ def sender() -> str:
     return f'"{name}" <{settings.mail_default_sender}>'
 
 
-def branding() -> messages.ProviderBranding:
+def branding() -> mail_html.ProviderBranding:
     settings = get_settings()
-    return messages.ProviderBranding(
+    return mail_html.ProviderBranding(
         name=settings.provider_name,
         help_contact=settings.support_email,
         accent=settings.provider_accent,

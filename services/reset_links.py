@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from extensions import db, get_settings
 from models import ResetLink, Suppression, User, UserStatus, fold, utcnow
-from services import email_templates, messages, passwords, sign_ins, system_mails
+from services import email_templates, mail_texts, messages, passwords, sign_ins, system_mails
 from services.actors import Actor
 from services.audit_events import record_event
 from services.errors import InvalidInput
@@ -89,7 +89,7 @@ def mail_reset_link(link_id: int) -> bool:
     token = secrets.token_urlsafe(32)
     link.token_hash = _hash(token)
     db.session.commit()
-    subject, text, html = messages.load_system_mail("password_link", user.language)
+    subject, text, html = mail_texts.load_system_mail("password_link", user.language)
     prepared = messages.compile_message(
         subject,
         text,

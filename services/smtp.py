@@ -15,7 +15,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from services.messages import dot_stuff
+from services.mail_headers import dot_stuff
 
 _TEXT_LENGTH = 500
 _QUIT_TIMEOUT = 2.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from extensions import get_settings
 from models import utcnow
-from services import messages
+from services import mail_headers, messages
 from services.deliveries import smtp_server
 from services.smtp import Outcome, connect
 
@@ -33,7 +33,7 @@ def send(
     """
     sender = get_settings().mail_default_sender
     try:
-        recipient, needs_smtputf8 = messages.envelope_address(to_address)
+        recipient, needs_smtputf8 = mail_headers.envelope_address(to_address)
         message = prepared.render(
             values,
             to_name=to_name,
@@ -41,7 +41,7 @@ def send(
             message_id=f"<{secrets.token_hex(16)}@{sender.rpartition('@')[2]}>",
             date=utcnow(),
         )
-    except messages.MessageError as error:
+    except mail_headers.MessageError as error:
         raise MailRefused(str(error)) from error
     connection = connect(smtp_server())
     try:

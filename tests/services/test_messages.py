@@ -13,20 +13,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.messages import (
-    DEFAULT_TEMPLATES,
+from services.mail_headers import (
     AddressError,
     MessageError,
-    PreparedMessage,
-    ProviderBranding,
     clean_line,
     clean_lines,
-    compile_message,
     dot_stuff,
     envelope_address,
-    load_default_template,
-    load_system_mail,
 )
+from services.mail_html import ProviderBranding
+from services.mail_texts import DEFAULT_TEMPLATES, load_default_template, load_system_mail
+from services.messages import PreparedMessage, compile_message
 from services.placeholders import PlaceholderError, sample_values
 
 PROVIDER = ProviderBranding(

@@ -22,7 +22,7 @@ from models import (
     User,
     fold,
 )
-from services import messages, passwords
+from services import mail_texts, passwords
 from services.actors import Actor
 
 _numbers = itertools.count(1)
@@ -97,7 +97,7 @@ def make_template(
     name = name or f"Template {next(_numbers)}"
     template = save(EmailTemplate(name=name, name_key=fold(name), kind=kind))
     version = save(EmailTemplateVersion(template_id=template.id, number=1))
-    for language, (subject, text, html) in messages.load_default_template(slug).items():
+    for language, (subject, text, html) in mail_texts.load_default_template(slug).items():
         save(
             EmailTemplateText(
                 version_id=version.id, language=language, subject=subject, text=text, html=html
