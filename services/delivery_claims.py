@@ -45,6 +45,8 @@ from services.recipients import RECIPIENT_COLUMNS
 from services.seals import Credentials, SealBroken
 from services.transactions import run_transaction
 
+PROVED_BY_READER = "The reader signed in with the password of this mail."
+
 
 @dataclass(frozen=True, slots=True)
 class MailingJob:
@@ -457,7 +459,7 @@ def expire_claims() -> int:
                     seal=None,
                     claim_token=None,
                     in_doubt=False,
-                    answer="The reader signed in with the password of this mail.",
+                    answer=PROVED_BY_READER,
                 )
             ).rowcount
             queued = connection.execute(

@@ -7,7 +7,7 @@ claim that has expired meanwhile: its deliveries are back in line and will be se
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -28,7 +28,12 @@ from models import (
     table_of,
     utcnow,
 )
-from services.delivery_claims import Claim, ClaimedDelivery, end_mailing_if_done
+from services.delivery_claims import (
+    PROVED_BY_READER,
+    Claim,
+    ClaimedDelivery,
+    end_mailing_if_done,
+)
 from services.transactions import run_transaction
 
 
@@ -92,10 +97,22 @@ def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> b
             .with_for_update()
         )
     )
+    results = [_unless_proved(claim, each, unproven) for each in results]
     _update_deliveries(connection, claim, results, now)
     _update_users(connection, claim, results, unproven, now)
     _count(connection, claim, results)
     return True
+
+
+def _unless_proved(claim: Claim, result: Result, unproven: set[int]) -> Result:
+    """The result, or SENT where the reader has meanwhile signed in with the mail's password.
+
+    Sending that mail again would bring back a password that he may have changed since.
+    """
+    is_proved = claim.mailing.resets_portal and result.delivery.id not in unproven
+    if not is_proved or result.outcome in {Outcome.SENT, Outcome.SKIPPED}:
+        return result
+    return replace(result, outcome=Outcome.SENT, code=None, answer=PROVED_BY_READER)
 
 
 def _update_deliveries(

@@ -28,7 +28,7 @@ from models import (
 from services import passwords
 from services.actors import Actor
 from services.audit_events import record_event
-from services.delivery_claims import end_mailing_if_done
+from services.delivery_claims import PROVED_BY_READER, end_mailing_if_done
 from services.errors import InvalidInput, Throttled
 from services.transactions import upsert
 
@@ -130,7 +130,7 @@ def _promote_pending(user: User, password: str) -> bool:
             sent_at=utcnow(),
             seal=None,
             in_doubt=False,
-            answer="The reader signed in with the password of this mail.",
+            answer=PROVED_BY_READER,
         )
     ).rowcount
     if ended:
