@@ -27,6 +27,9 @@ NEW_PASSWORD = "quiet harbour lantern"
 
 _STATUS = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
 
+# Patient enough for a machine that does something else besides.
+expect.set_options(timeout=15_000)
+
 OpenPerson = Callable[..., "Person"]
 
 
@@ -116,10 +119,10 @@ class Person:
     # A mailing's page
 
     def sees_state(self, word: str) -> None:
-        expect(self.page.locator("#mailings-state")).to_have_text(word, timeout=20_000)
+        expect(self.page.locator("#mailings-state")).to_have_text(word)
 
     def sees_figures(self, text: str) -> None:
-        expect(self.page.locator(".progress-figures")).to_contain_text(text, timeout=20_000)
+        expect(self.page.locator(".progress-figures")).to_contain_text(text)
 
     def count_of(self, state: str) -> Locator:
         return self.page.locator(f"#count-{state}")

@@ -82,7 +82,7 @@ def _violations(page: Page, without: tuple[str, ...]) -> list[str]:
     ]
 
 
-def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check) -> None:
+def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check, scheme: str) -> None:
     person = open_person()
     person.expects(404, 410, 422)
     page = person.page
@@ -99,6 +99,11 @@ def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check) -> None
     check(page, "link that no longer works")
     page.goto("/nowhere")
     check(page, "not found")
+    other = "Dark" if scheme == "light" else "Light"
+    page.goto("/login")
+    page.get_by_role("button", name=f"{other} theme").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", other.lower())
+    check(page, f"sign in, {other.lower()} by choice")
 
 
 def test_pages_of_a_user(
@@ -113,7 +118,9 @@ def test_pages_of_a_user(
     person.wait_for_mail(user.email)
     mailbox = person.open_mail(user.email)
     link = mailbox.frame_locator("iframe").locator("a[href*='/password/choose/']").first
-    page.goto(link.get_attribute("href") or "")
+    address = link.get_attribute("href") or ""
+    mailbox.close()
+    page.goto(address)
     check(page, "choose a password")
 
     installation.give_password(user.login, tenant.admin)

@@ -71,7 +71,7 @@ def test_a_paused_mailing_waits_and_goes_on(slow_server: SmtpSink, admin: Person
         "Paused. Mails that are under way are finished first."
     )
     slow_server.behave()
-    expect(admin.count_of("sending")).to_have_text("0", timeout=20_000)
+    expect(admin.count_of("sending")).to_have_text("0")
     expect(admin.count_of("sent")).to_have_text("5")
     expect(admin.count_of("queued")).to_have_text("20")
     expect(admin.page.get_by_role("button", name="Pause")).to_have_count(0)
@@ -134,7 +134,7 @@ def test_a_mail_server_that_is_down_is_told_and_loses_nothing(
     try:
         send_to(admin, users)
         notice = admin.page.locator(".notice", has_text="The mail server does not answer")
-        expect(notice).to_be_visible(timeout=20_000)
+        expect(notice).to_be_visible()
         expect(notice).to_contain_text("Nothing is lost. The next try is")
     finally:
         installation.start_mail()
