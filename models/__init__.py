@@ -1,7 +1,7 @@
 """Tables, constraints and small derived properties: one module per noun of the glossary."""
 
 from models.audit_events import AuditEvent
-from models.base import Base, fold, prefix_range, table_of, utcnow
+from models.base import Base, fold, is_storable, prefix_range, table_of, utcnow
 from models.bundles import Bundle, CustomerBundle
 from models.customers import Customer, CustomerStatus
 from models.deliveries import Delivery, DeliveryClaim, DeliveryState, SkipReason
@@ -62,6 +62,7 @@ __all__ = [
     "UserStatus",
     "WelcomeState",
     "fold",
+    "is_storable",
     "prefix_range",
     "table_of",
     "utcnow",

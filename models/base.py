@@ -88,6 +88,11 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def is_storable(text: str) -> bool:
+    """Whether both databases keep `text`: neither a NUL nor half a surrogate pair is in it."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def prefix_range(prefix: str) -> tuple[str, str]:
     """Lowest key that starts with `prefix`, and the lowest that sorts after all of them."""
     return prefix, prefix + "\U0010ffff"

@@ -23,7 +23,7 @@ def record_event(
         AuditEvent(
             actor_id=actor.user_id,
             actor_login=actor.login,
-            address=actor.address,
+            address=actor.address[:64],
             action=action,
             customer_id=customer_id,
             object_type=object_type,

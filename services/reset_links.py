@@ -13,7 +13,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from extensions import db, get_settings
-from models import ResetLink, Suppression, User, UserStatus, fold, utcnow
+from models import ResetLink, Suppression, User, UserStatus, fold, is_storable, utcnow
 from services import email_templates, mail_texts, messages, passwords, sign_ins, system_mails
 from services.actors import Actor
 from services.audit_events import record_event
@@ -28,7 +28,7 @@ def request_reset(login: str, *, address: str = "") -> int | None:
 
     The page answers the same either way. No more than five links an hour go to one account.
     """
-    if "\0" in login or len(login) > 320:
+    if len(login) > 320 or not is_storable(login):
         return None
     user = db.session.scalar(
         sa.select(User).where(

@@ -22,6 +22,7 @@ from models import (
     User,
     UserStatus,
     fold,
+    is_storable,
     table_of,
     utcnow,
 )
@@ -57,7 +58,7 @@ def sign_in(
     if user is None or not _check(user, password):
         _count_failure(keys)
         record_event(
-            Actor(user.id if user else None, login[:320], None, address=address),
+            Actor(user.id if user else None, _for_the_trail(login), None, address=address),
             "sign_in.refused",
             customer_id=user.customer_id if user else None,
         )
@@ -81,8 +82,12 @@ def sign_in(
     return user, token
 
 
+def _for_the_trail(login: str) -> str:
+    return login[:320] if is_storable(login) else ""
+
+
 def _find_by_login(login: str) -> User | None:
-    if "\0" in login or len(login) > 320:
+    if len(login) > 320 or not is_storable(login):
         return None
     return db.session.scalar(
         sa.select(User)
