@@ -19,7 +19,7 @@ from blueprints.users.forms import LARGEST_ID, parse_ids
 from blueprints.users.lists import action_label
 from extensions import get_settings, queues
 from models import Customer, DeliveryState, Mailing
-from services import mail_lines, mailings, users
+from services import mail_lines, mailing_confirmations, mailing_controls, mailings, users
 from services.actors import Actor, Permission
 from services.errors import Conflict, InvalidInput, NotFound
 
@@ -57,7 +57,7 @@ def new(customer: Customer) -> Response:
     template_id = _template_id()
     user_ids = named or users.get_selection(current_session().id, customer)
     try:
-        preview = mailings.preview_mailing(
+        preview = mailing_confirmations.preview_mailing(
             current_actor(), customer, template_id, user_ids, include_recent=include_recent
         )
     except InvalidInput as error:
@@ -81,7 +81,7 @@ def new(customer: Customer) -> Response:
 def preview_frame(customer: Customer) -> Response:
     """The mail alone, as its HTML, for the frame on the confirmation page."""
     user_ids = parse_ids(request.args.getlist("user"))[:1]
-    preview = mailings.preview_mailing(
+    preview = mailing_confirmations.preview_mailing(
         current_actor(), customer, _template_id(), user_ids, include_recent=True
     )
     if preview.message is None:
@@ -105,7 +105,7 @@ def create(customer: Customer) -> Response:
     form = ConfirmForm()
     if not form.validate():
         raise InvalidInput("users", "This page is incomplete. Open it again from Users.")
-    mailing = mailings.confirm_mailing(
+    mailing = mailing_confirmations.confirm_mailing(
         current_actor(),
         customer,
         form.version.data,
@@ -204,7 +204,7 @@ def export(customer: Customer, mailing_id: int) -> Response:
 @customer_page(Permission.MAILINGS_SEND)
 def pause(customer: Customer, mailing_id: int) -> Response:
     def act(actor: Actor, mailing: Mailing) -> str:
-        mailings.pause_mailing(actor, mailing)
+        mailing_controls.pause_mailing(actor, mailing)
         return "Paused. Mails that are under way are finished first."
 
     return _steer(customer, mailing_id, act)
@@ -214,7 +214,7 @@ def pause(customer: Customer, mailing_id: int) -> Response:
 @customer_page(Permission.MAILINGS_SEND)
 def resume(customer: Customer, mailing_id: int) -> Response:
     def act(actor: Actor, mailing: Mailing) -> str:
-        mailings.resume_mailing(actor, mailing)
+        mailing_controls.resume_mailing(actor, mailing)
         start_delivery(mailing)
         return "Resumed."
 
@@ -225,7 +225,7 @@ def resume(customer: Customer, mailing_id: int) -> Response:
 @customer_page(Permission.MAILINGS_SEND)
 def cancel(customer: Customer, mailing_id: int) -> Response:
     def act(actor: Actor, mailing: Mailing) -> str:
-        mailings.cancel_mailing(actor, mailing)
+        mailing_controls.cancel_mailing(actor, mailing)
         cancelled = mailings.get_mailing(actor, customer, mailing_id).cancelled
         return f"Cancelled {_mails(cancelled)} that waited."
 
@@ -236,7 +236,7 @@ def cancel(customer: Customer, mailing_id: int) -> Response:
 @customer_page(Permission.MAILINGS_SEND)
 def retry(customer: Customer, mailing_id: int) -> Response:
     def act(actor: Actor, mailing: Mailing) -> str:
-        retried = mailings.retry_failed(actor, mailing)
+        retried = mailing_controls.retry_failed(actor, mailing)
         start_delivery(mailings.get_mailing(actor, customer, mailing_id))
         return f"Trying {_mails(retried)} again."
 

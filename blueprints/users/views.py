@@ -24,7 +24,7 @@ from blueprints.users.lists import (
 from config import LANGUAGES
 from extensions import get_settings
 from models import Bundle, Customer, TemplateKind
-from services import email_templates, mailings, users
+from services import email_templates, mailing_confirmations, mailings, users
 from services.actors import Permission
 from services.errors import InvalidInput
 from services.paging import PAGE_SIZES
@@ -81,7 +81,7 @@ def act(customer: Customer) -> Any:
     if chosen is not None and chosen.value == EXPORT:
         return _export(customer, shown, selected)
     try:
-        mailings.check_selection_size(selected)
+        mailing_confirmations.check_selection_size(selected)
         if chosen is None:
             raise InvalidInput("action", "No action is chosen. Take one from Select an Action.")
     except InvalidInput as error:

@@ -29,7 +29,7 @@ from models import (
     utcnow,
 )
 from models.mailings import COUNTERS
-from services import delivery_claims, mailings, seals
+from services import delivery_claims, mailing_confirmations, mailing_controls, mailings, seals
 from services.actors import SYSTEM, Actor
 from services.delivery_claims import Claim, claim_deliveries, find_mailing_job
 from services.delivery_results import Outcome, Result, record_results
@@ -125,7 +125,7 @@ def test_a_double_click_at_the_same_moment_makes_one_mailing(
             customer = find_customer("CQ001")
             gate.wait()
             try:
-                mailing = mailings.confirm_mailing(
+                mailing = mailing_confirmations.confirm_mailing(
                     admin,
                     customer,
                     version,
@@ -174,7 +174,9 @@ def test_the_word_of_another_customers_page_is_refused(admin: Actor, kenton: Cus
 )
 def test_a_word_that_is_none_is_refused(admin: Actor, kenton: Customer, word: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        mailings.confirm_mailing(admin, kenton, 1, [1], include_recent=True, confirmation=word)
+        mailing_confirmations.confirm_mailing(
+            admin, kenton, 1, [1], include_recent=True, confirmation=word
+        )
     assert caught.value.field == "confirmation"
 
 
@@ -222,7 +224,7 @@ def test_the_users_of_a_suspended_customer_are_skipped(context: Flask) -> None:
     user = make_user(customer)
     customer.status = CustomerStatus.SUSPENDED
     db.session.commit()
-    mailing = mailings.confirm_mailing(
+    mailing = mailing_confirmations.confirm_mailing(
         actor_for("landlord@foyer.example"),
         customer,
         version,
@@ -286,7 +288,7 @@ def test_those_mailed_lately_are_left_out_unless_wanted(admin: Actor, kenton: Cu
     version, other = get_current_version(template).id, get_current_version(make_template(kenton)).id
 
     def confirm(version_id: int, *, include_recent: bool) -> SkipReason | None:
-        mailing = mailings.confirm_mailing(
+        mailing = mailing_confirmations.confirm_mailing(
             admin,
             kenton,
             version_id,
@@ -312,11 +314,13 @@ def test_a_mail_that_did_not_go_out_does_not_count_as_recent(
     user = make_user(kenton)
     mailing = start(admin, [user])
     if state is DeliveryState.CANCELLED:
-        mailings.cancel_mailing(admin, mailing)
+        mailing_controls.cancel_mailing(admin, mailing)
     else:
         fail_all(mailing)
     template = mailing.template_version.template
-    preview = mailings.preview_mailing(admin, kenton, template.id, [user.id], include_recent=False)
+    preview = mailing_confirmations.preview_mailing(
+        admin, kenton, template.id, [user.id], include_recent=False
+    )
     assert [each.skip_reason for each in preview.recipients] == [None]
 
 
@@ -332,7 +336,7 @@ def test_the_limit_is_kept_by_the_service(admin: Actor, kenton: Customer, count:
     users = [make_user(kenton).id for _ in range(count)]
     version = get_current_version(make_template(kenton)).id
     with pytest.raises(InvalidInput, match="selected") as caught:
-        mailings.confirm_mailing(
+        mailing_confirmations.confirm_mailing(
             admin, kenton, version, users, include_recent=True, confirmation="x" * 20
         )
     assert caught.value.field == "users"
@@ -351,11 +355,13 @@ def test_the_service_itself_refuses_other_roles(kenton: Customer, role: Role | N
     mailing = start(actor_for(ADMIN), [user])
     for act in (
         lambda: start(actor, [user]),
-        lambda: mailings.pause_mailing(actor, mailing),
-        lambda: mailings.resume_mailing(actor, mailing),
-        lambda: mailings.cancel_mailing(actor, mailing),
-        lambda: mailings.retry_failed(actor, mailing),
-        lambda: mailings.preview_mailing(actor, kenton, 1, [user.id], include_recent=True),
+        lambda: mailing_controls.pause_mailing(actor, mailing),
+        lambda: mailing_controls.resume_mailing(actor, mailing),
+        lambda: mailing_controls.cancel_mailing(actor, mailing),
+        lambda: mailing_controls.retry_failed(actor, mailing),
+        lambda: mailing_confirmations.preview_mailing(
+            actor, kenton, 1, [user.id], include_recent=True
+        ),
     ):
         with pytest.raises(Forbidden):
             act()
@@ -385,7 +391,7 @@ def test_a_mail_without_passwords_replaces_none_and_is_not_replaced(
 ) -> None:
     user = make_user(kenton)
     welcome = start(admin, [user])
-    general = mailings.confirm_mailing(
+    general = mailing_confirmations.confirm_mailing(
         admin,
         kenton,
         get_current_version(make_template(kenton)).id,
@@ -452,7 +458,7 @@ def test_an_heir_that_needs_more_than_it_inherits_gets_the_rest_anew(
     """A reset of the portal password alone, in doubt; then a welcome mail with both."""
     user = make_user(kenton)
     reset = make_template(kenton, slug="password-reset")
-    older = mailings.confirm_mailing(
+    older = mailing_confirmations.confirm_mailing(
         admin,
         kenton,
         get_current_version(reset).id,
@@ -516,13 +522,13 @@ def test_a_paused_mailing_hands_out_only_what_is_in_doubt(admin: Actor, kenton: 
     mailing = start(admin, users)
     held = claim(mailing, limit=2)
     assert held is not None
-    mailings.pause_mailing(admin, again(mailing))
+    mailing_controls.pause_mailing(admin, again(mailing))
     assert claim(mailing) is None
     die(mailing)
     rest = claim(mailing)
     assert rest is not None
     assert {each.id for each in rest.deliveries} == {each.id for each in held.deliveries}
-    mailings.resume_mailing(admin, again(mailing))
+    mailing_controls.resume_mailing(admin, again(mailing))
     more = claim(mailing)
     assert more is not None
     assert len(more.deliveries) == 2
@@ -545,7 +551,7 @@ def test_cancelling_keeps_what_may_have_been_sent_until_that_is_known(
     held = claim(mailing, limit=1)
     assert held is not None
     assert not held.deliveries[0].in_doubt
-    mailings.cancel_mailing(admin, again(mailing))
+    mailing_controls.cancel_mailing(admin, again(mailing))
     assert counters(mailing) == {"queued": 2, "sending": 1, "cancelled": 3}
     assert again(mailing).state is MailingState.CANCELLING
     for row in rows_of(mailing):
@@ -566,14 +572,14 @@ def test_cancelling_keeps_what_may_have_been_sent_until_that_is_known(
 
 def test_cancelling_while_nothing_is_under_way_ends_at_once(admin: Actor, kenton: Customer) -> None:
     mailing = start(admin, [make_user(kenton) for _ in range(3)])
-    mailings.cancel_mailing(admin, mailing)
+    mailing_controls.cancel_mailing(admin, mailing)
     assert again(mailing).state is MailingState.CANCELLED
     assert counters(mailing) == {"cancelled": 3}
     assert claim(mailing) is None
     with pytest.raises(Conflict):
-        mailings.resume_mailing(admin, again(mailing))
+        mailing_controls.resume_mailing(admin, again(mailing))
     with pytest.raises(Conflict):
-        mailings.retry_failed(admin, again(mailing))
+        mailing_controls.retry_failed(admin, again(mailing))
 
 
 def test_retrying_takes_the_failed_ones_with_new_credentials(
@@ -592,7 +598,7 @@ def test_retrying_takes_the_failed_ones_with_new_credentials(
         ],
     )
     assert again(mailing).state is MailingState.FINISHED
-    assert mailings.retry_failed(admin, again(mailing)) == 2
+    assert mailing_controls.retry_failed(admin, again(mailing)) == 2
     assert counters(mailing) == {"queued": 2, "sent": 1}
     assert again(mailing).state is MailingState.RUNNING
     anew = claim(mailing)
@@ -604,26 +610,26 @@ def test_retrying_takes_the_failed_ones_with_new_credentials(
         assert each.attempts == 0
     record_results(anew, [Result(each, Outcome.SENT, 250) for each in anew.deliveries])
     with pytest.raises(Conflict, match="Nothing"):
-        mailings.retry_failed(admin, again(mailing))
+        mailing_controls.retry_failed(admin, again(mailing))
 
 
 def test_two_people_steer_at_once_and_one_of_them_is_told(admin: Actor, kenton: Customer) -> None:
     mailing = start(admin, [make_user(kenton)])
-    mailings.pause_mailing(admin, mailing)
+    mailing_controls.pause_mailing(admin, mailing)
     with pytest.raises(Conflict, match="paused"):
-        mailings.pause_mailing(admin, again(mailing))
-    mailings.resume_mailing(admin, again(mailing))
+        mailing_controls.pause_mailing(admin, again(mailing))
+    mailing_controls.resume_mailing(admin, again(mailing))
     with pytest.raises(Conflict, match="running"):
-        mailings.resume_mailing(admin, again(mailing))
+        mailing_controls.resume_mailing(admin, again(mailing))
 
 
 def test_every_step_is_in_the_audit_trail(admin: Actor, kenton: Customer) -> None:
     mailing = start(admin, [make_user(kenton)])
-    mailings.pause_mailing(admin, mailing)
-    mailings.resume_mailing(admin, again(mailing))
+    mailing_controls.pause_mailing(admin, mailing)
+    mailing_controls.resume_mailing(admin, again(mailing))
     fail_all(mailing)
-    mailings.retry_failed(admin, again(mailing))
-    mailings.cancel_mailing(admin, again(mailing))
+    mailing_controls.retry_failed(admin, again(mailing))
+    mailing_controls.cancel_mailing(admin, again(mailing))
     list(mailings.export_deliveries(admin, again(mailing)))
     found = db.session.scalars(
         sa.select(AuditEvent.action)
@@ -686,7 +692,7 @@ def test_a_template_that_was_archived_meanwhile_sends_nothing(
     template.archived_at = utcnow()
     db.session.commit()
     with pytest.raises((NotFound, Conflict)):
-        mailings.confirm_mailing(
+        mailing_confirmations.confirm_mailing(
             admin,
             kenton,
             version.id,
@@ -701,7 +707,9 @@ def test_a_template_that_was_archived_meanwhile_sends_nothing(
 def test_a_preview_shows_no_password(admin: Actor, kenton: Customer) -> None:
     template = make_welcome(kenton)
     user = make_user(kenton)
-    preview = mailings.preview_mailing(admin, kenton, template.id, [user.id], include_recent=True)
+    preview = mailing_confirmations.preview_mailing(
+        admin, kenton, template.id, [user.id], include_recent=True
+    )
     assert preview.message is not None
     assert preview.resets_portal
     assert preview.resets_application

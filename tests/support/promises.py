@@ -17,7 +17,7 @@ from models import (
     TemplateKind,
     User,
 )
-from services import mailings, passwords
+from services import mailing_confirmations, passwords
 from services.actors import Actor
 from services.email_templates import find_template_of_kind, get_current_version
 from tests.support.factories import find_customer
@@ -44,7 +44,7 @@ def start_welcome(
     """Confirm a welcome mailing to `users` and enqueue it; returns its id."""
     template = find_template_of_kind(TemplateKind.WELCOME)
     assert template is not None
-    mailing = mailings.confirm_mailing(
+    mailing = mailing_confirmations.confirm_mailing(
         actor,
         find_customer(web_id),
         get_current_version(template).id,

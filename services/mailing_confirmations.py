@@ -1,0 +1,392 @@
+"""Confirming a mailing: who will get it, what it says, and the moment that freezes both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from extensions import db, get_settings
+from models import (
+    Bundle,
+    Customer,
+    CustomerStatus,
+    Delivery,
+    DeliveryState,
+    EmailTemplate,
+    EmailTemplateVersion,
+    Lane,
+    Mailing,
+    MailingState,
+    SkipReason,
+    Suppression,
+    User,
+    UserStatus,
+    utcnow,
+)
+from services import email_templates, recipients
+from services.actors import Actor, Permission
+from services.audit_events import record_event
+from services.delivery_claims import end_mailing_if_done
+from services.errors import Conflict, InvalidInput, NotFound
+from services.messages import RenderedMessage
+from services.seals import Credentials
+
+_CONFIRMATION = re.compile(r"[A-Za-z0-9_-]{16,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One selected user with what would become of the mail to him.
+
+    `recently_mailed` says that he had this template in the last minutes and could get it again.
+    """
+
+    user_id: int
+    name: str
+    login: str
+    email: str
+    skip_reason: SkipReason | None
+    recently_mailed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MailingPreview:
+    """What a confirmation page shows; `message` is None when nobody would get the mail."""
+
+    template: EmailTemplate
+    version: EmailTemplateVersion
+    resets_portal: bool
+    resets_application: bool
+    recipients: list[Recipient]
+    message: RenderedMessage | None
+    first: Recipient | None
+
+    @property
+    def to_send(self) -> list[Recipient]:
+        return [each for each in self.recipients if each.skip_reason is None]
+
+    @property
+    def skipped(self) -> list[Recipient]:
+        return [each for each in self.recipients if each.skip_reason is not None]
+
+    @property
+    def recently_mailed(self) -> list[Recipient]:
+        return [each for each in self.recipients if each.recently_mailed]
+
+
+def check_selection_size(user_ids: Sequence[int]) -> None:
+    """Raise InvalidInput for no users, or more than a selection may mail."""
+    limit = get_settings().selection_limit
+    if not user_ids:
+        raise InvalidInput("users", "No user is selected. Tick at least one.")
+    if len(user_ids) > limit:
+        raise InvalidInput(
+            "users",
+            f"{len(user_ids):,} users are selected. From the Users tab you can mail up to {limit} "
+            "at a time. For more, your service provider runs the bulk command "
+            "$$RESEND WELCOME EMAIL$$ <bundle>|<customer> in the maintenance command window.",
+        )
+
+
+def preview_mailing(
+    actor: Actor,
+    customer: Customer,
+    template_id: int,
+    user_ids: Sequence[int],
+    *,
+    include_recent: bool,
+) -> MailingPreview:
+    """Who would get the template and who would not, with the first mail as it will look.
+
+    Raises InvalidInput for the number of users, NotFound for the template or a user out of scope.
+    """
+    actor.require(Permission.MAILINGS_SEND)
+    check_selection_size(user_ids)
+    template = email_templates.get_template_for(customer, template_id)
+    version = email_templates.get_current_version(template)
+    prepared = email_templates.prepare_texts(version.id)
+    rows = db.session.execute(
+        sa.select(
+            User.id.label("user_id"),
+            _skip_reason(template, include_recent=include_recent).label("skip_reason"),
+            _skip_reason(template, include_recent=False).label("strict_reason"),
+            *recipients.RECIPIENT_COLUMNS,
+        )
+        .join(Customer, Customer.id == User.customer_id)
+        .outerjoin(Bundle, Bundle.id == User.bundle_id)
+        .where(User.customer_id == customer.id, User.id.in_(user_ids))
+        .order_by(User.name_key, User.id)
+    ).all()
+    _require_all_found(rows, user_ids)
+    listed = [
+        Recipient(
+            row.user_id,
+            recipients.full_name(row) or row.login,
+            row.login,
+            row.email,
+            SkipReason(row.skip_reason) if row.skip_reason else None,
+            row.strict_reason == SkipReason.RECENTLY_MAILED,
+        )
+        for row in rows
+    ]
+    first = next((row for row in rows if row.skip_reason is None), None)
+    message = None
+    if first is not None:
+        language = recipients.pick_language(first, prepared)
+        hidden = Credentials(recipients.HIDDEN, recipients.HIDDEN)
+        message = prepared[language].preview(recipients.placeholder_values(first, hidden))
+    resets_portal, resets_application = _resets(prepared.values())
+    return MailingPreview(
+        template=template,
+        version=version,
+        resets_portal=resets_portal,
+        resets_application=resets_application,
+        recipients=listed,
+        message=message,
+        first=next((each for each in listed if each.skip_reason is None), None),
+    )
+
+
+def confirm_mailing(
+    actor: Actor,
+    customer: Customer,
+    template_version_id: int,
+    user_ids: Sequence[int],
+    *,
+    include_recent: bool,
+    confirmation: str,
+) -> Mailing:
+    """Freeze the recipients and accept the mailing; the caller enqueues `deliver_mailing` after.
+
+    `confirmation` is the random word of the page that asked. The same actor's same word gives the
+    mailing it made before, so that a second click or a reload sends nothing twice.
+    Raises InvalidInput, NotFound, or Conflict when the template was archived meanwhile.
+    """
+    actor.require(Permission.MAILINGS_SEND)
+    if not _CONFIRMATION.fullmatch(confirmation):
+        raise InvalidInput("confirmation", "This page is incomplete. Open it again from Users.")
+    if (made := _find_confirmed(actor, customer, confirmation)) is not None:
+        return made
+    check_selection_size(user_ids)
+    version = db.session.get(EmailTemplateVersion, template_version_id)
+    if version is None:
+        raise NotFound("There is no such version of an e-mail template.")
+    template = email_templates.get_template_for(customer, version.template_id)
+    resets_portal, resets_application = _resets(email_templates.prepare_texts(version.id).values())
+    mailing = Mailing(
+        customer_id=customer.id,
+        template_version_id=version.id,
+        created_by_id=actor.user_id,
+        confirmation=confirmation,
+        lane=Lane.INTERACTIVE,
+        state=MailingState.RUNNING,
+        resets_portal_password=resets_portal,
+        resets_application_password=resets_application,
+    )
+    db.session.add(mailing)
+    try:
+        db.session.flush()
+    except IntegrityError:
+        db.session.rollback()
+        made = _find_confirmed(actor, customer, confirmation)
+        if made is None:
+            raise
+        return made
+    audience = sa.and_(User.customer_id == customer.id, User.id.in_(user_ids))
+    _freeze_recipients(mailing, template, audience, include_recent=include_recent)
+    if mailing.total != len(set(user_ids)):
+        db.session.rollback()
+        raise NotFound("One of the selected users is no longer there. Go back to Users.")
+    if resets_portal:
+        _replace_older(mailing)
+    record_event(
+        actor,
+        "mailing.confirmed",
+        customer_id=customer.id,
+        object_type="mailing",
+        object_id=mailing.id,
+        detail={
+            "template": template.name,
+            "version": version.number,
+            "recipients": mailing.queued,
+            "skipped": mailing.skipped,
+        },
+    )
+    db.session.commit()
+    return mailing
+
+
+def _find_confirmed(actor: Actor, customer: Customer, confirmation: str) -> Mailing | None:
+    made = db.session.scalar(
+        sa.select(Mailing).where(
+            Mailing.created_by_id == actor.user_id, Mailing.confirmation == confirmation
+        )
+    )
+    if made is not None and made.customer_id != customer.id:
+        raise Conflict("This page has been used for another customer. Open it again from Users.")
+    return made
+
+
+def _require_all_found(rows: Sequence[Any], user_ids: Sequence[int]) -> None:
+    if len(rows) != len(set(user_ids)):
+        raise NotFound("One of the selected users is no longer there. Go back to Users.")
+
+
+def _resets(prepared: Iterable[Any]) -> tuple[bool, bool]:
+    """Whether the texts carry, in any language, the portal and the application password."""
+    carried: set[str] = set()
+    for message in prepared:
+        carried |= message.secrets
+    return "portal password" in carried, "application password" in carried
+
+
+def _skip_reason(template: EmailTemplate, *, include_recent: bool) -> sa.ColumnElement[str | None]:
+    """Why a user gets no mail, as SQL over users joined with customers; NULL when he gets it."""
+    recent = utcnow() - timedelta(minutes=get_settings().recent_mail_minutes)
+    suppressed = sa.exists().where(Suppression.email_key == User.email_key)
+    recently_mailed = sa.exists(
+        sa.select(Delivery.id)
+        .join(Mailing, Mailing.id == Delivery.mailing_id)
+        .join(EmailTemplateVersion, EmailTemplateVersion.id == Mailing.template_version_id)
+        .where(
+            Delivery.user_id == User.id,
+            Delivery.created_at > recent,
+            EmailTemplateVersion.template_id == template.id,
+            Delivery.state.in_([DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.SENT]),
+        )
+        .correlate(User)
+    )
+    reasons: list[tuple[sa.ColumnElement[bool], SkipReason]] = [
+        (
+            sa.or_(User.status == UserStatus.DELETED, Customer.status == CustomerStatus.DELETED),
+            SkipReason.DELETED,
+        ),
+        (
+            sa.or_(
+                User.status == UserStatus.SUSPENDED, Customer.status == CustomerStatus.SUSPENDED
+            ),
+            SkipReason.SUSPENDED,
+        ),
+        (User.email_key == "", SkipReason.NO_ADDRESS),
+        (suppressed, SkipReason.SUPPRESSED),
+    ]
+    if not include_recent:
+        reasons.append((recently_mailed, SkipReason.RECENTLY_MAILED))
+    return sa.case(
+        *((condition, sa.literal(reason.value)) for condition, reason in reasons), else_=sa.null()
+    )
+
+
+def _freeze_recipients(
+    mailing: Mailing,
+    template: EmailTemplate,
+    audience: sa.ColumnElement[bool],
+    *,
+    include_recent: bool,
+) -> None:
+    """Write the deliveries with one INSERT … SELECT, and the counters."""
+    now = utcnow()
+    source = (
+        sa.select(
+            User.id.label("user_id"),
+            User.email.label("email"),
+            _skip_reason(template, include_recent=include_recent).label("skip_reason"),
+        )
+        .join(Customer, Customer.id == User.customer_id)
+        .where(audience)
+        .subquery()
+    )
+    db.session.execute(
+        sa.insert(Delivery).from_select(
+            [
+                "mailing_id",
+                "user_id",
+                "email",
+                "state",
+                "skip_reason",
+                "attempts",
+                "next_attempt_at",
+                "created_at",
+            ],
+            sa.select(
+                sa.literal(mailing.id),
+                source.c.user_id,
+                source.c.email,
+                sa.case(
+                    (source.c.skip_reason.is_(None), DeliveryState.QUEUED.value),
+                    else_=DeliveryState.SKIPPED.value,
+                ),
+                source.c.skip_reason,
+                sa.literal(0),
+                sa.literal(now, Delivery.created_at.type),
+                sa.literal(now, Delivery.created_at.type),
+            ).order_by(source.c.user_id),
+            include_defaults=False,
+        )
+    )
+    counts = dict(
+        db.session.execute(
+            sa.select(Delivery.state, sa.func.count())
+            .where(Delivery.mailing_id == mailing.id)
+            .group_by(Delivery.state)
+        ).all()
+    )
+    mailing.queued = counts.get(DeliveryState.QUEUED, 0)
+    mailing.skipped = counts.get(DeliveryState.SKIPPED, 0)
+    mailing.total = mailing.queued + mailing.skipped
+    if not mailing.queued:
+        mailing.state = MailingState.FINISHED
+        mailing.finished_at = now
+    db.session.flush()
+
+
+def _replace_older(mailing: Mailing) -> None:
+    """Take these recipients out of older mailings whose mail has certainly not arrived yet.
+
+    Their password would be reset twice, and the older mail would carry one that no longer works.
+    """
+    mine = sa.select(Delivery.user_id).where(
+        Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.QUEUED
+    )
+    older = db.session.scalars(
+        sa.select(Mailing.id)
+        .where(
+            Mailing.id != mailing.id,
+            Mailing.queued + Mailing.sending > 0,
+            Mailing.resets_portal_password,
+        )
+        .order_by(Mailing.id)
+    ).all()
+    for older_id in older:
+        replaced = (
+            db.session.connection()
+            .execute(
+                sa.update(Delivery)
+                .where(
+                    Delivery.mailing_id == older_id,
+                    Delivery.state == DeliveryState.QUEUED,
+                    Delivery.in_doubt.is_(False),
+                    Delivery.user_id.in_(mine),
+                )
+                .values(
+                    state=DeliveryState.SKIPPED,
+                    skip_reason=SkipReason.REPLACED,
+                    seal=None,
+                    pending_hash=None,
+                )
+            )
+            .rowcount
+        )
+        if replaced:
+            db.session.connection().execute(
+                sa.update(Mailing)
+                .where(Mailing.id == older_id)
+                .values(queued=Mailing.queued - replaced, skipped=Mailing.skipped + replaced)
+            )
+            end_mailing_if_done(db.session.connection(), older_id)
