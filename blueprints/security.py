@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from flask import Flask, Response, current_app, g, redirect, request, session, url_for
+from flask import Flask, Response, abort, current_app, flash, g, redirect, request, session, url_for
 from flask_login import current_user
 
 from extensions import get_settings, login_manager
@@ -125,7 +125,8 @@ def ask_to_sign_in() -> Response:
     if request.headers.get("HX-Request"):
         here = request.headers.get("HX-Current-URL", "")
         back = here.partition(request.host)[2] if request.host in here else ""
-    session[SESSION_TOKEN] = None
+    if session.pop(SESSION_TOKEN, None) is not None:
+        flash("Your session has ended. Sign in to go on where you were.", "neutral")
     target = url_for("account.sign_in", next=back or None)
     if request.headers.get("HX-Request"):
         return Response(status=401, headers={"HX-Redirect": target})
@@ -151,6 +152,12 @@ def _check_access() -> Any:
             return Response(status=401, headers={"HX-Redirect": target})
         return redirect(target)
     return None
+
+
+def _refuse_nameless_fields() -> None:
+    """No browser sends a field without a name, and the check of the CSRF token fails over one."""
+    if request.method == "POST" and not all(request.form):
+        abort(400)
 
 
 def _add_headers(response: Response) -> Response:
@@ -180,4 +187,5 @@ def init_app(app: Flask) -> None:
         g.request_id = secrets.token_hex(8)
 
     app.before_request(_check_access)
+    app.before_request(_refuse_nameless_fields)
     app.after_request(_add_headers)

@@ -18,3 +18,26 @@ document.addEventListener("htmx:afterSettle", (event) => {
     search.value = region.dataset.searched;
   }
 });
+
+// A tick is saved a moment after it was made. Whoever leaves within that moment keeps it, too.
+let unsaved = null;
+
+document.addEventListener("change", (event) => {
+  const rows = event.target.closest?.(".selectable tbody[hx-post]");
+  if (rows) unsaved = { form: rows.closest("form"), url: rows.getAttribute("hx-post") };
+});
+
+document.addEventListener("htmx:beforeSend", (event) => {
+  if (event.target.closest?.(".selectable")) unsaved = null;
+});
+
+document.addEventListener("submit", () => {
+  unsaved = null;
+});
+
+window.addEventListener("pagehide", () => {
+  if (!unsaved) return;
+  const body = new URLSearchParams(new FormData(unsaved.form));
+  fetch(unsaved.url, { method: "POST", body, keepalive: true, headers: { "HX-Request": "true" } });
+  unsaved = null;
+});

@@ -22,7 +22,17 @@ import sqlalchemy as sa
 
 from app import create_app
 from extensions import db
-from models import Customer, Delivery, DeliveryState, Mailing, Role, SignInSession, User, fold
+from models import (
+    Customer,
+    Delivery,
+    DeliveryState,
+    Mailing,
+    Role,
+    SelectedUser,
+    SignInSession,
+    User,
+    fold,
+)
 from services import demo_data
 from tests.support.databases import make_settings
 from tests.support.smtp_sink import SmtpSink
@@ -227,6 +237,17 @@ class Installation:
             count = db.session.scalar(
                 sa.select(sa.func.count(Mailing.id))
                 .join(Customer, Customer.id == Mailing.customer_id)
+                .where(Customer.web_id == web_id)
+            )
+            db.session.remove()
+        return count or 0
+
+    def count_selected(self, web_id: str) -> int:
+        with self.app.app_context():
+            count = db.session.scalar(
+                sa.select(sa.func.count())
+                .select_from(SelectedUser)
+                .join(Customer, Customer.id == SelectedUser.customer_id)
                 .where(Customer.web_id == web_id)
             )
             db.session.remove()

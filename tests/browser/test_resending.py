@@ -275,3 +275,15 @@ def test_who_is_among_the_recipients_is_told_that_it_ends_the_session(
 def _mails_of(installation: Installation, tenant: Tenant) -> list[str]:
     found = [to for mail in installation.mails_to("") for to in mail["to"]]
     return [address for address in found if address.endswith(f"@{tenant.suffix}")]
+
+
+def test_a_tick_is_kept_by_whoever_leaves_at_once(
+    installation: Installation, tenant: Tenant, open_person: OpenPerson
+) -> None:
+    admin = open_person(tenant.admin)
+    user = installation.users_of(tenant.web_id)[0]
+    admin.page.get_by_role("checkbox", name=f"Select {user.full_name}").evaluate(
+        """box => { box.click(); location.href = location.pathname + "/" + box.value; }"""
+    )
+    admin.sees_heading(user.full_name)
+    wait_until(lambda: installation.count_selected(tenant.web_id) == 1)

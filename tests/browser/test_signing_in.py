@@ -26,6 +26,7 @@ def test_a_search_after_the_session_has_ended_leads_to_the_sign_in_and_back(
 
     page.get_by_label("Search users").press_sequentially("a")
     admin.sees_heading("Sign in")
+    expect(page.get_by_text("Your session has ended")).to_be_visible()
     expect(page.locator("#users-table")).to_have_count(0)
     expect(page).to_have_url(re.compile("/login"))
     admin.fill_sign_in(tenant.admin)
