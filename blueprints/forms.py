@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from flask_wtf import FlaskForm
 from wtforms.validators import ValidationError
 
@@ -14,6 +14,14 @@ from blueprints.htmx import respond
 from services.errors import ServiceError, Throttled
 
 Validator = Callable[[FlaskForm, Any], None]
+
+
+class Form(FlaskForm):  # type: ignore[misc]
+    """A form of a page. It reads fields alone: in files and JSON, values need not be texts."""
+
+    class Meta(FlaskForm.Meta):  # type: ignore[misc]
+        def wrap_formdata(self, _form: Any, _formdata: Any) -> Any:
+            return request.form or None
 
 
 def strip(text: str | None) -> str | None:

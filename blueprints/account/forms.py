@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from flask_wtf import FlaskForm
 from wtforms import HiddenField, PasswordField, StringField
 from wtforms.validators import EqualTo, InputRequired
 
-from blueprints.forms import at_most, one_line, strip
+from blueprints.forms import Form, at_most, one_line, strip
 from services.passwords import MAX_LENGTH
 
 _LOGIN = [InputRequired("Enter your login."), at_most(320), one_line]
 
 
-class SignInForm(FlaskForm):  # type: ignore[misc]
+class SignInForm(Form):
     login = StringField("Login", filters=[strip], validators=_LOGIN)
     password = PasswordField(
         "Password", validators=[InputRequired("Enter your password."), at_most(MAX_LENGTH)]
@@ -20,18 +19,18 @@ class SignInForm(FlaskForm):  # type: ignore[misc]
     next = HiddenField()
 
 
-class ForgotPasswordForm(FlaskForm):  # type: ignore[misc]
+class ForgotPasswordForm(Form):
     login = StringField("Login", filters=[strip], validators=_LOGIN)
 
 
-class _CurrentPasswordForm(FlaskForm):  # type: ignore[misc]
+class _CurrentPasswordForm(Form):
     current = PasswordField(
         "Current password",
         validators=[InputRequired("Enter your current password."), at_most(MAX_LENGTH)],
     )
 
 
-class ChoosePasswordForm(FlaskForm):  # type: ignore[misc]
+class ChoosePasswordForm(Form):
     new = PasswordField(
         "New password", validators=[InputRequired("Enter a new password."), at_most(MAX_LENGTH)]
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flask_wtf import FlaskForm
 from wtforms import Field, StringField
 from wtforms.validators import Length
 
+from blueprints.forms import Form
 from services.errors import InvalidInput
 
 LARGEST_ID = 2**63 - 1
@@ -41,7 +41,7 @@ def parse_ids(values: Sequence[str]) -> list[int]:
     return list(ids)
 
 
-class SelectionForm(FlaskForm):  # type: ignore[misc]
+class SelectionForm(Form):
     """The form around the list. `at` is the list's query, `go` the query that comes next.
 
     `go` is "search" when the reader searches; what for is in `q`.
