@@ -34,7 +34,7 @@ from services.actors import Actor, Permission
 from services.audit_events import record_event
 from services.delivery_claims import end_mailing_if_done
 from services.errors import Conflict, InvalidInput, NotFound
-from services.messages import RenderedMessage
+from services.messages import PreparedMessage, RenderedMessage
 from services.seals import Credentials
 
 _CONFIRMATION = re.compile(r"[A-Za-z0-9_-]{16,64}")
@@ -104,13 +104,14 @@ def preview_mailing(
 ) -> MailingPreview:
     """Who would get the template and who would not, with the first mail as it will look.
 
-    Raises InvalidInput for the number of users, NotFound for the template or a user out of scope.
+    Raises InvalidInput for the number of users or a mail that cannot be written, NotFound for the
+    template or a user out of scope.
     """
     actor.require(Permission.MAILINGS_SEND)
     check_selection_size(user_ids)
     template = email_templates.get_template_for(customer, template_id)
     version = email_templates.get_current_version(template)
-    prepared = email_templates.prepare_texts(version.id)
+    prepared = _prepare(template, version)
     rows = db.session.execute(
         sa.select(
             User.id.label("user_id"),
@@ -136,11 +137,7 @@ def preview_mailing(
         for row in rows
     ]
     first = next((row for row in rows if row.skip_reason is None), None)
-    message = None
-    if first is not None:
-        language = recipients.pick_language(first, prepared)
-        hidden = Credentials(recipients.HIDDEN, recipients.HIDDEN)
-        message = prepared[language].preview(recipients.placeholder_values(first, hidden))
+    message = None if first is None else _first_message(first, prepared)
     resets_portal, resets_application = _resets(prepared.values())
     return MailingPreview(
         template=template,
@@ -151,6 +148,23 @@ def preview_mailing(
         message=message,
         first=next((each for each in listed if each.skip_reason is None), None),
     )
+
+
+def _prepare(template: EmailTemplate, version: EmailTemplateVersion) -> dict[str, PreparedMessage]:
+    try:
+        return email_templates.prepare_texts(version.id)
+    except ValueError as error:
+        raise InvalidInput("template", f"{template.name} cannot be sent. {error}") from error
+
+
+def _first_message(row: Any, prepared: dict[str, PreparedMessage]) -> RenderedMessage:
+    language = recipients.pick_language(row, prepared)
+    hidden = Credentials(recipients.HIDDEN, recipients.HIDDEN)
+    try:
+        return prepared[language].preview(recipients.placeholder_values(row, hidden))
+    except ValueError as error:
+        name = recipients.full_name(row) or row.login
+        raise InvalidInput("users", f"The mail to {name} cannot be written. {error}") from error
 
 
 def confirm_mailing(
@@ -178,7 +192,7 @@ def confirm_mailing(
     if version is None:
         raise NotFound("There is no such version of an e-mail template.")
     template = email_templates.get_template_for(customer, version.template_id)
-    resets_portal, resets_application = _resets(email_templates.prepare_texts(version.id).values())
+    resets_portal, resets_application = _resets(_prepare(template, version).values())
     mailing = Mailing(
         customer_id=customer.id,
         template_version_id=version.id,
