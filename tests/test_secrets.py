@@ -108,7 +108,7 @@ def add_queue(hay: Haystack, connection: Redis) -> None:
                     hay.add("queue, unpacked", unpack(value))
 
 
-def values_of(connection: Redis, key: bytes) -> Iterator[bytes]:
+def values_of(connection: Any, key: bytes) -> Iterator[bytes]:
     kind = connection.type(key)
     if kind == b"string":
         yield connection.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_users_that_cannot_be(context: Flask, changes: dict[str, Any]) -> None:
 
 def test_a_customers_user_without_customer_cannot_be(context: Flask) -> None:
     for role in (Role.USER, Role.SUPERVISOR, Role.CUSTOMER_ADMIN):
-        refused(lambda role=role: make_user(role=role))
+        refused(partial(make_user, role=role))
 
 
 def test_a_login_is_one_across_customers_and_staff(context: Flask) -> None:

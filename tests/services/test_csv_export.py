@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -25,7 +26,7 @@ def test_other_cells_stay_as_they_are(cell: str) -> None:
     assert defuse(cell) == cell
 
 
-def read_back(header: list[str], rows: list[tuple[str, ...]]) -> list[list[str]]:
+def read_back(header: list[str], rows: Sequence[tuple[str, ...]]) -> list[list[str]]:
     text = "".join(stream_csv(header, rows))
     assert text.startswith("\ufeff"), "spreadsheets take it for their old encoding"
     return list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")))

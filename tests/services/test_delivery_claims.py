@@ -18,6 +18,7 @@ from models import (
     DeliveryState,
     MailingState,
     SignInSession,
+    SignInThrottle,
     User,
     WelcomeState,
     utcnow,
@@ -54,7 +55,7 @@ def start(users: list[User]) -> int:
 
 
 def signs_in(user: User, password: str) -> bool:
-    db.session.execute(sa.delete(sign_ins.SignInThrottle))
+    db.session.execute(sa.delete(SignInThrottle))
     db.session.commit()
     db.session.expire_all()
     try:

@@ -17,6 +17,7 @@ from models import (
     Customer,
     CustomerStatus,
     Delivery,
+    DeliveryClaim,
     DeliveryState,
     Mailing,
     MailingState,
@@ -94,8 +95,8 @@ def claim(mailing: Mailing, limit: int = 50) -> Claim | None:
 def die(mailing: Mailing) -> None:
     """The worker that holds the claims of a mailing is gone, and the sweep has noticed."""
     db.session.execute(
-        sa.update(delivery_claims.DeliveryClaim)
-        .where(delivery_claims.DeliveryClaim.mailing_id == mailing.id)
+        sa.update(DeliveryClaim)
+        .where(DeliveryClaim.mailing_id == mailing.id)
         .values(expires_at=utcnow() - timedelta(seconds=1))
     )
     db.session.commit()
