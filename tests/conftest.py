@@ -113,7 +113,7 @@ def app(settings: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def context(app: Flask) -> Iterator[Flask]:
+def app_context(app: Flask) -> Iterator[Flask]:
     """The application with a context pushed, for tests of services. Not together with `client`."""
     with app.app_context():
         yield app

@@ -114,7 +114,7 @@ def test_a_sweep_finds_what_nobody_works_on(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
-def test_the_scheduler_asks_once_per_interval_however_many_there_are(context: Flask) -> None:
+def test_the_scheduler_asks_once_per_interval_however_many_there_are(app_context: Flask) -> None:
     for _ in range(5):
         queues.enqueue_sweep(10)
     assert [job.func_name for job in queues["default"].jobs] == ["jobs.sweeps.sweep"]

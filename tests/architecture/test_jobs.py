@@ -51,8 +51,8 @@ def test_every_job_is_named_somewhere() -> None:
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
-def test_every_queue_is_worked_the_interactive_one_first(context: Flask) -> None:
-    worker = make_worker(context)
+def test_every_queue_is_worked_the_interactive_one_first(app_context: Flask) -> None:
+    worker = make_worker(app_context)
     assert [queue.name for queue in worker.queues] == list(Queues.NAMES)
     assert Queues.NAMES[0] == Lane.INTERACTIVE.value
     assert Queues.NAMES[-1] == Lane.BULK.value

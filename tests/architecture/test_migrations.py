@@ -62,14 +62,14 @@ def checks_of_the_models() -> set[tuple[str, str]]:
     }
 
 
-def test_the_migrations_make_what_the_models_say(context: Flask) -> None:
+def test_the_migrations_make_what_the_models_say(app_context: Flask) -> None:
     assert differences() == []
     assert indexes() >= EXPRESSION_INDEXES
     missing = {name for _, name in checks_of_the_models() - checks_of_the_database()}
     assert not missing, "checks that only the models have"
 
 
-def test_a_migration_can_be_taken_back_and_made_again(context: Flask) -> None:
+def test_a_migration_can_be_taken_back_and_made_again(app_context: Flask) -> None:
     downgrade(revision="base")
     left = set(sa.inspect(db.engine).get_table_names()) - {"alembic_version"}
     assert left == set()
@@ -86,7 +86,7 @@ def test_history_has_one_head_and_one_root() -> None:
 
 
 def test_every_foreign_key_that_is_followed_by_a_delete_or_a_join_has_an_index(
-    context: Flask,
+    app_context: Flask,
 ) -> None:
     """Sessions, selections, claims and deliveries are found by their parent, without a scan."""
     inspector = sa.inspect(db.engine)

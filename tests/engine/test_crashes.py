@@ -85,7 +85,7 @@ class Crew:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_at_any_point_breaks_no_promise(
-    context: Flask, settings: Settings, sink: SmtpSink, point: str
+    app_context: Flask, settings: Settings, sink: SmtpSink, point: str
 ) -> None:
     actor, users = prepare(100)
     mailing_id = start_welcome(actor, "CQ900", users)
@@ -105,7 +105,7 @@ def test_a_worker_killed_at_any_point_breaks_no_promise(
 
 
 def test_workers_killed_at_random_moments_break_no_promise(
-    context: Flask, settings: Settings, sink: SmtpSink
+    app_context: Flask, settings: Settings, sink: SmtpSink
 ) -> None:
     actor, users = prepare(500)
     sink.delay(Stage.END, 0.03)
@@ -124,7 +124,9 @@ def test_workers_killed_at_random_moments_break_no_promise(
     assert len({mail.recipient for mail in sink.mails}) == 497
 
 
-def test_an_emptied_queue_loses_nothing(context: Flask, settings: Settings, sink: SmtpSink) -> None:
+def test_an_emptied_queue_loses_nothing(
+    app_context: Flask, settings: Settings, sink: SmtpSink
+) -> None:
     actor, users = prepare(300)
     sink.delay(Stage.END, 0.005)
     mailing_id = start_welcome(actor, "CQ900", users)
@@ -137,7 +139,7 @@ def test_an_emptied_queue_loses_nothing(context: Flask, settings: Settings, sink
 
 
 def test_a_mailing_that_was_never_enqueued_is_found(
-    context: Flask, settings: Settings, sink: SmtpSink
+    app_context: Flask, settings: Settings, sink: SmtpSink
 ) -> None:
     actor, users = prepare(20)
     mailing_id = start_welcome(actor, "CQ900", users, enqueue=False)
@@ -147,7 +149,7 @@ def test_a_mailing_that_was_never_enqueued_is_found(
 
 
 def test_refusals_end_or_delay_single_rows(
-    context: Flask, settings: Settings, sink: SmtpSink
+    app_context: Flask, settings: Settings, sink: SmtpSink
 ) -> None:
     actor, users = prepare(60)
     gone, later, never = users[20:23], users[30:33], users[40]
@@ -174,7 +176,7 @@ def test_refusals_end_or_delay_single_rows(
 
 
 def test_a_server_that_closes_in_the_middle_is_met_with_the_same_message(
-    context: Flask, settings: Settings, sink: SmtpSink
+    app_context: Flask, settings: Settings, sink: SmtpSink
 ) -> None:
     actor, users = prepare(40)
     for user in users[10:13]:
@@ -191,7 +193,7 @@ def test_a_server_that_closes_in_the_middle_is_met_with_the_same_message(
 
 
 def test_a_server_that_hangs_is_left_and_asked_again(
-    context: Flask, settings: Settings, sink: SmtpSink
+    app_context: Flask, settings: Settings, sink: SmtpSink
 ) -> None:
     actor, users = prepare(20)
     sink.hang(Stage.END, address=users[10].email, times=1)
@@ -204,7 +206,7 @@ def test_a_server_that_hangs_is_left_and_asked_again(
 
 
 def test_a_server_that_is_down_pauses_the_line_and_no_row_pays(
-    context: Flask, settings: Settings, sink: SmtpSink
+    app_context: Flask, settings: Settings, sink: SmtpSink
 ) -> None:
     actor, users = prepare(300)
     sink.delay(Stage.END, 0.005)
@@ -226,7 +228,7 @@ def test_a_server_that_is_down_pauses_the_line_and_no_row_pays(
 
 
 def test_a_failing_platform_delays_or_ends_rows_before_any_mail(
-    context: Flask, settings: Settings, sink: SmtpSink
+    app_context: Flask, settings: Settings, sink: SmtpSink
 ) -> None:
     actor, users = prepare(30)
     db.session.execute(

@@ -53,7 +53,7 @@ def signs_in(login: str, password: str) -> bool:
 
 
 def test_a_welcome_mail_carries_passwords_that_work(
-    context: Flask, sink: SmtpSink, work: Callable[[], None]
+    app_context: Flask, sink: SmtpSink, work: Callable[[], None]
 ) -> None:
     users = users_of("CQ001", 5)
     mailing_id = confirm(users)
@@ -83,7 +83,7 @@ def test_a_welcome_mail_carries_passwords_that_work(
 
 
 def test_the_old_password_stays_until_the_server_accepts(
-    context: Flask, sink: SmtpSink, work
+    app_context: Flask, sink: SmtpSink, work
 ) -> None:
     (user,) = users_of("CQ001", 1)
     sink.refuse(user.email, 550, "No such mailbox")
@@ -101,7 +101,7 @@ def test_the_old_password_stays_until_the_server_accepts(
 
 
 def test_recipients_who_must_not_get_a_mail_are_skipped_with_the_reason(
-    context: Flask, sink: SmtpSink, work
+    app_context: Flask, sink: SmtpSink, work
 ) -> None:
     users = users_of("CQ001", 20, offset=0)
     mailing_id = confirm(users)
@@ -116,7 +116,7 @@ def test_recipients_who_must_not_get_a_mail_are_skipped_with_the_reason(
     assert len(sink.mails) == 17
 
 
-def test_the_same_confirmation_makes_one_mailing(context: Flask, sink: SmtpSink) -> None:
+def test_the_same_confirmation_makes_one_mailing(app_context: Flask, sink: SmtpSink) -> None:
     users = users_of("CQ001", 2)
     word = "the-very-same-confirmation"
     made = {start_welcome(actor_for(ADMIN), "CQ001", users, confirmation=word) for _ in range(3)}

@@ -16,7 +16,7 @@ from models.base import Base
 from tests.support.factories import find_customer, make_user, save
 
 
-def test_times_come_back_aware_in_utc(context: Flask) -> None:
+def test_times_come_back_aware_in_utc(app_context: Flask) -> None:
     at = datetime(2026, 3, 29, 2, 30, 15, 123456, tzinfo=timezone(timedelta(hours=5, minutes=45)))
     row = save(Suppression(email_key="a@b.example", reason="bounced", created_at=at))
     db.session.expire_all()
@@ -25,7 +25,7 @@ def test_times_come_back_aware_in_utc(context: Flask) -> None:
     assert found.tzinfo is UTC or found.utcoffset() == timedelta(0)
 
 
-def test_a_naive_time_is_refused(context: Flask) -> None:
+def test_a_naive_time_is_refused(app_context: Flask) -> None:
     naive = datetime(2026, 3, 29, 2, 30)  # noqa: DTZ001
     db.session.add(Suppression(email_key="a@b.example", reason="x", created_at=naive))
     with pytest.raises(sa.exc.StatementError, match="naive"):
@@ -69,7 +69,7 @@ def test_a_prefix_is_a_range_of_bytes(prefix: str, rest: str) -> None:
         assert lowest.encode() <= text.encode() < beyond.encode()
 
 
-def test_a_range_holds_what_begins_with_it_and_nothing_else(context: Flask) -> None:
+def test_a_range_holds_what_begins_with_it_and_nothing_else(app_context: Flask) -> None:
     """The database compares keys byte by byte, on PostgreSQL as on SQLite."""
     customer = find_customer("CQ001")
     names = ["zebra", "zebrå", "zebr", "zebr-a", "zebr_", "zebr%", "ze", "zebs", "zebr\U0001f993"]

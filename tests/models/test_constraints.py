@@ -69,22 +69,22 @@ def refused(make: Callable[[], Any]) -> None:
     ],
     ids=["login twice", "in capitals", "with blanks", "empty", "staff", "prospect"],
 )
-def test_users_that_cannot_be(context: Flask, changes: dict[str, Any]) -> None:
+def test_users_that_cannot_be(app_context: Flask, changes: dict[str, Any]) -> None:
     customer = find_customer("CQ001")
     refused(lambda: make_user(customer, **changes))
 
 
-def test_a_customers_user_without_customer_cannot_be(context: Flask) -> None:
+def test_a_customers_user_without_customer_cannot_be(app_context: Flask) -> None:
     for role in (Role.USER, Role.SUPERVISOR, Role.CUSTOMER_ADMIN):
         refused(partial(make_user, role=role))
 
 
-def test_a_login_is_one_across_customers_and_staff(context: Flask) -> None:
+def test_a_login_is_one_across_customers_and_staff(app_context: Flask) -> None:
     refused(lambda: make_user(find_customer("CQ002"), login=ADMIN.swapcase()))
     refused(lambda: make_user(role=Role.OPERATOR, login="LANDLORD@foyer.example"))
 
 
-def test_a_bundle_is_one_of_the_customers(context: Flask) -> None:
+def test_a_bundle_is_one_of_the_customers(app_context: Flask) -> None:
     customer = find_customer("CQ002")
     other = make_bundle()
     refused(lambda: make_user(customer, bundle_id=other.id))
@@ -93,7 +93,7 @@ def test_a_bundle_is_one_of_the_customers(context: Flask) -> None:
     refused(lambda: make_user(role=Role.OPERATOR, bundle_id=own.id))
 
 
-def test_a_bundle_in_use_is_not_taken_away(context: Flask) -> None:
+def test_a_bundle_in_use_is_not_taken_away(app_context: Flask) -> None:
     customer = find_customer("CQ002")
     bundle = make_bundle(customer)
     make_user(customer, bundle_id=bundle.id)
@@ -127,7 +127,7 @@ def test_a_bundle_in_use_is_not_taken_away(context: Flask) -> None:
     ],
     ids=str,
 )
-def test_customers_that_cannot_be(context: Flask, changes: dict[str, Any]) -> None:
+def test_customers_that_cannot_be(app_context: Flask, changes: dict[str, Any]) -> None:
     refused(lambda: make_customer(**changes))
 
 
@@ -151,13 +151,13 @@ def test_customers_that_cannot_be(context: Flask, changes: dict[str, Any]) -> No
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_other_rows_that_cannot_be(context: Flask, model: Any, values: dict[str, Any]) -> None:
+def test_other_rows_that_cannot_be(app_context: Flask, model: Any, values: dict[str, Any]) -> None:
     if model is DeliveryClaim:
         values = {**values, "expires_at": utcnow()}
     refused(lambda: save(model(**values)))
 
 
-def test_an_address_is_suppressed_once(context: Flask) -> None:
+def test_an_address_is_suppressed_once(app_context: Flask) -> None:
     save(Suppression(email_key="a@b.example", reason="bounced"))
     refused(lambda: save(Suppression(email_key="a@b.example", reason="complained")))
 
@@ -173,7 +173,7 @@ def test_an_address_is_suppressed_once(context: Flask) -> None:
         ("mailings", "lane"),
     ],
 )
-def test_a_word_that_nobody_knows_is_refused(context: Flask, table: str, column: str) -> None:
+def test_a_word_that_nobody_knows_is_refused(app_context: Flask, table: str, column: str) -> None:
     start_welcome(actor_for(ADMIN), "CQ001", [make_user(find_customer("CQ001"))], enqueue=False)
 
     def write() -> None:
@@ -187,7 +187,7 @@ def test_a_word_that_nobody_knows_is_refused(context: Flask, table: str, column:
 
 
 @pytest.fixture
-def mailing(context: Flask) -> Mailing:
+def mailing(app_context: Flask) -> Mailing:
     user = make_user(find_customer("CQ001"))
     mailing_id = start_welcome(actor_for(ADMIN), "CQ001", [user], enqueue=False)
     return db.session.get_one(Mailing, mailing_id)
@@ -328,7 +328,7 @@ def test_a_mailing_is_open_until_it_has_ended(state: MailingState) -> None:
     assert mailing.waiting == 5
 
 
-def test_defaults_are_the_databases_too(context: Flask) -> None:
+def test_defaults_are_the_databases_too(app_context: Flask) -> None:
     """Rows written in bulk, past the ORM, get the same."""
     customer, group = make_customer(), make_group()
     db.session.execute(
@@ -345,5 +345,5 @@ def test_defaults_are_the_databases_too(context: Flask) -> None:
     assert group.id != customer.group_id
 
 
-def test_a_welcome_template_of_ones_own_is_assigned(context: Flask) -> None:
+def test_a_welcome_template_of_ones_own_is_assigned(app_context: Flask) -> None:
     assert make_welcome(make_customer()).kind is TemplateKind.WELCOME

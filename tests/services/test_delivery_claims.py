@@ -45,7 +45,7 @@ CHOSEN = "chosen-since-by-the-reader"
 
 
 @pytest.fixture
-def users(context: Flask) -> list[User]:
+def users(app_context: Flask) -> list[User]:
     customer = find_customer("CQ001")
     return [make_user(customer, password=OLD) for _ in range(5)]
 
@@ -73,7 +73,7 @@ def fresh(user: User) -> User:
 # --- Taking ------------------------------------------------------------------------------------
 
 
-def test_workers_at_once_take_disjoint_rows_and_together_all(context: Flask) -> None:
+def test_workers_at_once_take_disjoint_rows_and_together_all(app_context: Flask) -> None:
     customer = find_customer("CQ001")
     people = [make_user(customer) for _ in range(25)]
     mailing_id = start(people)
@@ -82,7 +82,7 @@ def test_workers_at_once_take_disjoint_rows_and_together_all(context: Flask) -> 
     failures: list[BaseException] = []
 
     def work() -> None:
-        with context.app_context():
+        with app_context.app_context():
             gate.wait()
             try:
                 while (held := claim(mailing_id, 3)) is not None:
@@ -191,7 +191,7 @@ def test_a_renewed_claim_lives_on_and_a_lost_one_cannot_be_renewed(users: list[U
     assert delivery_claims.renew_claims([held.token]) == {}
 
 
-def test_two_sweeps_at_once_return_a_claim_once(context: Flask, users: list[User]) -> None:
+def test_two_sweeps_at_once_return_a_claim_once(app_context: Flask, users: list[User]) -> None:
     mailing_id = start(users)
     must_claim(mailing_id)
     db.session.execute(sa.update(DeliveryClaim).values(expires_at=utcnow() - timedelta(seconds=1)))
@@ -200,7 +200,7 @@ def test_two_sweeps_at_once_return_a_claim_once(context: Flask, users: list[User
     found: list[int] = []
 
     def sweep() -> None:
-        with context.app_context():
+        with app_context.app_context():
             gate.wait()
             found.append(delivery_claims.expire_claims())
 

@@ -30,7 +30,7 @@ def is_blocked() -> bool:
         return mail_lines.is_blocked(connection, utcnow())
 
 
-def test_every_failure_in_a_row_waits_longer_up_to_the_last_delay(context: Flask) -> None:
+def test_every_failure_in_a_row_waits_longer_up_to_the_last_delay(app_context: Flask) -> None:
     for delay in (2, 5, 30, 30, 30):
         before = utcnow()
         until = mail_lines.block_line("Connection refused")
@@ -41,7 +41,7 @@ def test_every_failure_in_a_row_waits_longer_up_to_the_last_delay(context: Flask
         assert not is_blocked()
 
 
-def test_a_block_is_shown_with_its_reason_until_it_is_over(context: Flask) -> None:
+def test_a_block_is_shown_with_its_reason_until_it_is_over(app_context: Flask) -> None:
     assert mail_lines.find_block() is None
     until = mail_lines.block_line("Connection refused" + "x" * 600)
     block = mail_lines.find_block()
@@ -52,7 +52,7 @@ def test_a_block_is_shown_with_its_reason_until_it_is_over(context: Flask) -> No
     assert mail_lines.find_block(until + timedelta(seconds=1)) is None
 
 
-def test_who_meets_a_blocked_line_does_not_lengthen_it(context: Flask) -> None:
+def test_who_meets_a_blocked_line_does_not_lengthen_it(app_context: Flask) -> None:
     until = mail_lines.block_line("down")
     assert mail_lines.block_line("down") == until
     assert failures() == 1
@@ -63,12 +63,12 @@ def failures() -> int:
     return db.session.get_one(MailLine, mail_lines.LINE, populate_existing=True).failures
 
 
-def test_workers_that_see_the_same_outage_at_once_count_as_one(context: Flask) -> None:
+def test_workers_that_see_the_same_outage_at_once_count_as_one(app_context: Flask) -> None:
     gate = threading.Barrier(6)
     found = []
 
     def fail() -> None:
-        with context.app_context():
+        with app_context.app_context():
             gate.wait()
             found.append(mail_lines.block_line("down"))
 
@@ -82,7 +82,7 @@ def test_workers_that_see_the_same_outage_at_once_count_as_one(context: Flask) -
     assert len(set(found)) == 1
 
 
-def test_an_answer_forgets_past_failures(context: Flask) -> None:
+def test_an_answer_forgets_past_failures(app_context: Flask) -> None:
     mail_lines.open_line()  # Nothing has ever failed.
     for _ in range(3):
         mail_lines.block_line("down")

@@ -53,12 +53,12 @@ ADMIN = "prpkeAdmin@kenton-electronics.com"
 
 
 @pytest.fixture
-def admin(context: Flask) -> Actor:
+def admin(app_context: Flask) -> Actor:
     return actor_for(ADMIN)
 
 
 @pytest.fixture
-def kenton(context: Flask) -> Customer:
+def kenton(app_context: Flask) -> Customer:
     return find_customer("CQ001")
 
 
@@ -112,7 +112,7 @@ def counters(mailing: Mailing) -> dict[str, int]:
 
 
 def test_a_double_click_at_the_same_moment_makes_one_mailing(
-    context: Flask, admin: Actor, kenton: Customer
+    app_context: Flask, admin: Actor, kenton: Customer
 ) -> None:
     users = [make_user(kenton) for _ in range(5)]
     user_ids = [user.id for user in users]
@@ -122,7 +122,7 @@ def test_a_double_click_at_the_same_moment_makes_one_mailing(
     failures: list[BaseException] = []
 
     def confirm() -> None:
-        with context.app_context():
+        with app_context.app_context():
             customer = find_customer("CQ001")
             gate.wait()
             try:
@@ -219,7 +219,7 @@ def test_who_must_not_get_it_is_skipped_with_the_reason(
     assert counters(mailing) == {"skipped": 1, "queued": 1}
 
 
-def test_the_users_of_a_suspended_customer_are_skipped(context: Flask) -> None:
+def test_the_users_of_a_suspended_customer_are_skipped(app_context: Flask) -> None:
     customer = make_customer()
     version = get_current_version(make_welcome(customer)).id
     user = make_user(customer)

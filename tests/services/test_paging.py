@@ -99,7 +99,7 @@ def walk(page_at: Any, *, forwards: bool, start: str = "") -> list[int]:
 @pytest.mark.parametrize("sort", UserSort)
 @pytest.mark.parametrize("descending", [False, True], ids=["rising", "falling"])
 def test_a_walk_visits_every_user_once_both_ways(
-    context: Flask, sort: UserSort, descending: bool
+    app_context: Flask, sort: UserSort, descending: bool
 ) -> None:
     """Ties, empty texts, missing times, letters beyond the basic plane; every page size."""
     dice = random.Random(f"{sort}{descending}")
@@ -167,7 +167,7 @@ def key_of(sort: UserSort, user_id: int) -> tuple[Any, int]:
     return (value.encode() if isinstance(value, str) else value), found
 
 
-def test_rows_that_come_and_go_between_pages_shift_nothing(context: Flask) -> None:
+def test_rows_that_come_and_go_between_pages_shift_nothing(app_context: Flask) -> None:
     """What an offset would do: show a row twice, or not at all."""
     customer = make_customer()
     users = [make_user(customer, first_name=f"N{number:02}", last_name="") for number in range(10)]
@@ -181,7 +181,7 @@ def test_rows_that_come_and_go_between_pages_shift_nothing(context: Flask) -> No
     assert [user.first_name for user in second.rows] == ["N04", "N05", "N06", "N07"]
 
 
-def test_a_key_that_cannot_be_parsed_gives_the_first_page(context: Flask) -> None:
+def test_a_key_that_cannot_be_parsed_gives_the_first_page(app_context: Flask) -> None:
     customer = make_customer()
     make_user(customer)
     actor = actor_for("landlord@foyer.example")
@@ -196,7 +196,7 @@ def test_a_key_that_cannot_be_parsed_gives_the_first_page(context: Flask) -> Non
 @pytest.mark.parametrize("value", ["0001-01-01T00:00:00", "9999-12-31T23:59:59.999999"])
 @pytest.mark.parametrize("descending", [False, True])
 def test_times_at_the_ends_of_time_are_places_like_others(
-    context: Flask, value: str, descending: bool
+    app_context: Flask, value: str, descending: bool
 ) -> None:
     customer = make_customer()
     make_user(customer)
@@ -206,7 +206,7 @@ def test_times_at_the_ends_of_time_are_places_like_others(
         list_users(actor, customer, wanted, cursor=encode_cursor(direction, value, 1))
 
 
-def test_never_comes_before_every_time(context: Flask) -> None:
+def test_never_comes_before_every_time(app_context: Flask) -> None:
     customer = make_customer()
     at = datetime(1999, 1, 1, tzinfo=UTC)
     later = make_user(customer, last_sign_in_at=at)

@@ -38,7 +38,7 @@ def recipient(**changes: Any) -> Any:
     return SimpleNamespace(**{**values, **changes})
 
 
-def test_every_placeholder_has_a_value(context: Flask) -> None:
+def test_every_placeholder_has_a_value(app_context: Flask) -> None:
     values = recipients.placeholder_values(recipient(), Credentials("p", "a"))
     assert set(values) == set(PLACEHOLDERS) - system_only()
     assert (values["portal password"], values["application password"]) == ("p", "a")
@@ -59,13 +59,13 @@ def system_only() -> set[str]:
     ],
 )
 def test_somebody_without_a_name_is_addressed_all_the_same(
-    context: Flask, changes: dict[str, str], first: str, full: str
+    app_context: Flask, changes: dict[str, str], first: str, full: str
 ) -> None:
     values = recipients.placeholder_values(recipient(**changes), Credentials())
     assert (values["first name"], values["full name"]) == (first, full)
 
 
-def test_staff_have_neither_customer_nor_bundle(context: Flask) -> None:
+def test_staff_have_neither_customer_nor_bundle(app_context: Flask) -> None:
     """Columns of an outer join are None; a mail never says so."""
     row = db.session.execute(
         sa.select(*recipients.RECIPIENT_COLUMNS)
@@ -89,11 +89,11 @@ def test_staff_have_neither_customer_nor_bundle(context: Flask) -> None:
     ],
 )
 def test_the_language_falls_back_to_the_customers_and_then_to_any(
-    context: Flask, available: set[str], language: str
+    app_context: Flask, available: set[str], language: str
 ) -> None:
     assert recipients.pick_language(recipient(), available) == language
 
 
-def test_a_version_without_texts_is_no_version(context: Flask) -> None:
+def test_a_version_without_texts_is_no_version(app_context: Flask) -> None:
     with pytest.raises(LookupError):
         recipients.pick_language(recipient(), set())

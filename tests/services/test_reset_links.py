@@ -23,7 +23,7 @@ NEW = "a-new-chosen-password"
 
 
 @pytest.fixture
-def user(context: Flask) -> User:
+def user(app_context: Flask) -> User:
     return make_user(find_customer("CQ001"), password="the-old-password")
 
 
@@ -40,7 +40,7 @@ def token_in(sink: SmtpSink) -> str:
 
 
 def test_a_link_is_spent_once_however_many_click_at_once(
-    context: Flask, user: User, sink: SmtpSink
+    app_context: Flask, user: User, sink: SmtpSink
 ) -> None:
     reset_links.mail_reset_link(ask(user))
     token = token_in(sink)
@@ -51,7 +51,7 @@ def test_a_link_is_spent_once_however_many_click_at_once(
     failures: list[str] = []
 
     def use(number: int) -> None:
-        with context.app_context():
+        with app_context.app_context():
             gate.wait()
             try:
                 reset_links.use_link(token, f"{NEW}-{number}")
@@ -81,12 +81,12 @@ def test_no_more_than_five_links_an_hour_go_to_one_account(user: User) -> None:
 @pytest.mark.parametrize(
     "login", ["nobody@nowhere.example", "", "\0", "x\0y", "x" * 9999, "\ud800"]
 )
-def test_nobody_gets_no_link(context: Flask, login: str) -> None:
+def test_nobody_gets_no_link(app_context: Flask, login: str) -> None:
     assert reset_links.request_reset(login) is None
     assert db.session.scalars(sa.select(ResetLink)).all() == []
 
 
-def test_who_must_not_get_mail_gets_no_link(context: Flask) -> None:
+def test_who_must_not_get_mail_gets_no_link(app_context: Flask) -> None:
     customer = find_customer("CQ001")
     save(Suppression(email_key="blocked@mail.example", reason="bounced"))
     for user in (

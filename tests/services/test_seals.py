@@ -89,7 +89,7 @@ def settings_changes() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
-def test_the_settings_keys_are_used_in_their_order(context: Flask, settings: Settings) -> None:
+def test_the_settings_keys_are_used_in_their_order(app_context: Flask, settings: Settings) -> None:
     assert settings.seal_keys == (NEW.decode(), OLD.decode())
     sealed = seals.seal(seals.sealer(), Credentials("a", "b"))
     assert seals.unseal(box(NEW), sealed) == Credentials("a", "b")

@@ -28,7 +28,7 @@ PASSWORD = "correct-horse-battery"
 
 
 @pytest.fixture
-def user(context: Flask) -> User:
+def user(app_context: Flask) -> User:
     return make_user(find_customer("CQ001"), password=PASSWORD)
 
 
@@ -114,7 +114,7 @@ def test_neither_logins_nor_passwords_stand_in_the_throttles(user: User) -> None
     assert not [key for key in keys if "user" in key or "wrong" in key]
 
 
-def test_guesses_at_once_are_all_counted(context: Flask, user: User) -> None:
+def test_guesses_at_once_are_all_counted(app_context: Flask, user: User) -> None:
     """Two first failures at once must neither fail nor be one."""
     login = user.login
     db.session.commit()
@@ -122,7 +122,7 @@ def test_guesses_at_once_are_all_counted(context: Flask, user: User) -> None:
     answers: list[str] = []
 
     def guess() -> None:
-        with context.app_context():
+        with app_context.app_context():
             gate.wait()
             try:
                 sign_ins.sign_in(login, "wrong", address="192.0.2.7")
@@ -143,7 +143,7 @@ def test_guesses_at_once_are_all_counted(context: Flask, user: User) -> None:
 @pytest.mark.parametrize(
     "login", ["", "\0", "a\0b", "x" * 100_000, "\ud800", "%", "' OR 1=1 --", "\u202e"]
 )
-def test_a_login_that_is_none_is_refused_like_a_wrong_one(context: Flask, login: str) -> None:
+def test_a_login_that_is_none_is_refused_like_a_wrong_one(app_context: Flask, login: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         sign_ins.sign_in(login, "wrong", address="192.0.2.7")
     assert caught.value.message == sign_ins.REFUSED
@@ -157,13 +157,13 @@ def test_who_is_not_active_is_refused_in_the_same_words(user: User, status: User
         sign_ins.sign_in(user.login, PASSWORD)
 
 
-def test_people_of_a_suspended_customer_are_refused(context: Flask) -> None:
+def test_people_of_a_suspended_customer_are_refused(app_context: Flask) -> None:
     user = make_user(make_customer(status=CustomerStatus.SUSPENDED), password=PASSWORD)
     with pytest.raises(InvalidInput, match="wrong"):
         sign_ins.sign_in(user.login, PASSWORD)
 
 
-def test_somebody_who_never_had_a_password_cannot_sign_in(context: Flask) -> None:
+def test_somebody_who_never_had_a_password_cannot_sign_in(app_context: Flask) -> None:
     user = make_user(find_customer("CQ001"))
     assert user.password_hash is None
     for password in ("", "None", "x"):
