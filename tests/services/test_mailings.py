@@ -480,18 +480,21 @@ def test_an_heir_that_needs_more_than_it_inherits_gets_the_rest_anew(
     assert heir.deliveries[0].application_password_set is bool(inherited.application)
 
 
-def test_a_user_in_a_workers_hands_waits_in_the_other_mailing(
+def test_a_user_in_a_workers_hands_waits_and_the_others_do_not(
     admin: Actor, kenton: Customer
 ) -> None:
-    user = make_user(kenton)
+    user, other = make_user(kenton), make_user(kenton)
     older = start(admin, [user])
     held = claim(older)
     assert held is not None
-    newer = start(admin, [user])
-    assert claim(newer) is None
+    newer = start(admin, [user, other])
+    beside = claim(newer)
+    assert beside is not None
+    assert [each.user_id for each in beside.deliveries] == [other.id]
     record_results(held, [Result(each, Outcome.SENT, 250) for each in held.deliveries])
     then = claim(newer)
     assert then is not None
+    assert [each.user_id for each in then.deliveries] == [user.id]
     assert then.deliveries[0].credentials != held.deliveries[0].credentials
 
 
