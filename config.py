@@ -214,7 +214,7 @@ class Settings:
                 "DELIVERY_RETRY_DELAYS", (60, 300, 900, 3600, 10800, 21600)
             ),
             mail_down_delays=read.numbers("MAIL_DOWN_DELAYS", (2, 5, 10, 20, 30)),
-            lease_seconds=read.number("LEASE_SECONDS", 12, 1, 15),
+            lease_seconds=read.number("LEASE_SECONDS", 12, 2, 15),
             sweep_seconds=read.number("SWEEP_SECONDS", 15, 0.2, 15),
         )
         if settings.mail_use_tls and settings.mail_use_ssl:

@@ -53,7 +53,7 @@ class Queues:
     def enqueue_sweep(self, interval: float) -> None:
         """Ask for a sweep, once per `interval` seconds however many schedulers there are."""
         if self.connection.set("foyer:sweep", 1, nx=True, px=int(interval * 900)):
-            self["default"].enqueue("jobs.sweeps.sweep", job_timeout=300, result_ttl=0, ttl=60)
+            self["interactive"].enqueue("jobs.sweeps.sweep", job_timeout=300, result_ttl=0, ttl=60)
 
 
 queues = Queues()

@@ -12,8 +12,10 @@ def sweep() -> None:
     Triggered every SWEEP_SECONDS by the scheduler. Idempotent, and harmless when two run at once.
     """
     delivery_claims.expire_claims()
+    delivery_claims.cancel_leftovers()
     for mailing_id, lane in deliveries.list_unattended_mailings():
         queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)
-    for link_id in reset_links.list_unmailed():
-        queues.enqueue("default", "jobs.reset_links.mail_reset_link", link_id)
+    if not queues["default"].count:  # Those that wait there already are not asked for again.
+        for link_id in reset_links.list_unmailed():
+            queues.enqueue("default", "jobs.reset_links.mail_reset_link", link_id)
     sign_ins.delete_stale_rows()

@@ -48,6 +48,7 @@ class ResetLink(Base):
     user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"), index=True)
     requested_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
     token_hash: Mapped[str | None] = mapped_column(sa.String(64), unique=True)
+    claimed_at: Mapped[datetime | None]
     mailed_at: Mapped[datetime | None]
     used_at: Mapped[datetime | None]
 

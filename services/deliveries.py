@@ -180,19 +180,35 @@ class _Slice:
             if each.skip_reason is not None
         ]
         to_send = [each for each in claim.deliveries if each.skip_reason is None]
+        if not _is_held(claim):  # Newer mails may have gone out meanwhile: touch nothing.
+            return results + [Result(each, Outcome.RELEASED) for each in to_send]
         refusals = _set_application_passwords(to_send)
+        has_tried = False  # Every claim gets at least one mail out, however slow all this was.
         for delivery in to_send:
             if (refusal := refusals.get(delivery.user_id)) is not None:
                 result = _platform_refused(delivery, refusal)
-            elif self.is_over() or not _is_held(claim) or not wire.open():
+            elif (has_tried and self.is_over()) or not _is_held(claim) or not wire.open():
                 result = Result(delivery, Outcome.RELEASED)
             else:
-                result = wire.send(delivery, self._texts)
+                has_tried = True
+                result = _sent(wire, delivery, self._texts)
             result.application_password_set = bool(
                 delivery.credentials.application and refusal is None
             )
             results.append(result)
         return results
+
+
+def _sent(wire: _Wire, delivery: ClaimedDelivery, texts: _Texts) -> Result:
+    """Send one mail; what nobody foresaw is charged to its delivery, not to the whole claim."""
+    try:
+        return wire.send(delivery, texts)
+    except Exception:
+        log.exception("delivery %s could not be sent", delivery.id)
+        wire.close()
+        return after_trouble(
+            delivery, None, "The mail could not be sent because of a fault here.", in_doubt=True
+        )
 
 
 def _is_held(claim: Claim) -> bool:
@@ -258,6 +274,7 @@ class _Wire:
         self._sender = get_settings().mail_default_sender
         self._connection: SmtpConnection | None = None
         self._troubles = 0
+        self._carried = 0
         self._proven = False
         self._blocked = False
 
@@ -285,7 +302,10 @@ class _Wire:
         if answer.outcome is Verdict.ACCEPTED:
             self._note_success()
             return Result(delivery, Outcome.SENT, answer.code, answer.text)
-        if _concerns_all_mail(answer):
+        if answer.code == _CLOSING_DOWN and self._carried:
+            self.close()  # As many mails as it takes on one connection: go on with a new one.
+            return Result(delivery, Outcome.RELEASED)
+        if _concerns_all_mail(answer, needs_smtputf8):
             self._block(answer.text)
             return Result(delivery, Outcome.RELEASED)
         if not answer.connection_usable:
@@ -298,6 +318,7 @@ class _Wire:
 
     def _note_success(self) -> None:
         self._troubles = 0
+        self._carried += 1
         if not self._proven:
             self._proven = True
             mail_lines.open_line()
@@ -313,6 +334,7 @@ class _Wire:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._carried = 0
 
     def _block(self, reason: str) -> None:
         self.close()
@@ -320,14 +342,16 @@ class _Wire:
         mail_lines.block_line(reason)
 
 
-def _concerns_all_mail(answer: Answer) -> bool:
+def _concerns_all_mail(answer: Answer, needs_smtputf8: bool) -> bool:
     """Whether the next mail would meet the same answer: closing down, or the sender is refused.
 
-    552 is about the size of this one message.
+    552 is about the size of this one message, and SMTPUTF8 is asked for by few recipients.
     """
     if answer.code == _CLOSING_DOWN:
         return True
-    return answer.stage is Stage.MAIL and answer.code not in {None, _TOO_LARGE}
+    if answer.stage is not Stage.MAIL or answer.code is None:
+        return False
+    return answer.code != _TOO_LARGE and not needs_smtputf8
 
 
 def list_unattended_mailings() -> list[tuple[int, Lane]]:

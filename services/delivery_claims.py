@@ -112,7 +112,8 @@ def due_deliveries(job: MailingJob, state: MailingState | None, now: datetime) -
     """Ids of the deliveries that may be claimed now, in the order they are due.
 
     A mailing that is paused or being cancelled only finishes what is in doubt. A user with
-    credentials in another worker's hands waits for that delivery to end.
+    credentials in another worker's hands waits for that delivery to end; so does one with
+    credentials in doubt that this mailing's mail does not carry.
     """
     due = (
         sa.select(Delivery.id)
@@ -127,14 +128,30 @@ def due_deliveries(job: MailingJob, state: MailingState | None, now: datetime) -
         due = due.where(Delivery.in_doubt)
     if job.carries_credentials:
         other = sa.orm.aliased(Delivery)
+        in_other_hands = other.state == sa.literal_column("'sending'")
+        if not (job.resets_portal and job.resets_application):
+            others = sa.orm.aliased(Mailing)
+            carries_more = sa.exists().where(
+                others.id == other.mailing_id, _carries_more_than(others, job)
+            )
+            in_other_hands = sa.or_(in_other_hands, sa.and_(other.in_doubt, carries_more))
         due = due.where(
             ~sa.exists().where(
                 other.user_id == Delivery.user_id,
+                other.id != Delivery.id,
                 other.seal.is_not(None),
-                other.state == sa.literal_column("'sending'"),
+                in_other_hands,
             )
         )
     return due
+
+
+def _carries_more_than(mailing: Any, job: MailingJob) -> sa.ColumnElement[bool]:
+    """Whether `mailing`'s mails carry a password that those of `job` do not."""
+    return sa.or_(
+        sa.and_(mailing.resets_portal_password, sa.literal(not job.resets_portal)),
+        sa.and_(mailing.resets_application_password, sa.literal(not job.resets_application)),
+    )
 
 
 def claim_deliveries(job: MailingJob, limit: int, message_domain: str) -> Claim | None:
@@ -281,7 +298,8 @@ def _adopt_credentials(
     """Take over credentials that an earlier delivery to the same user left in line.
 
     That mail may have arrived, so its password has to keep working: the newer mail carries the
-    same one, and the older delivery ends as replaced.
+    same one, and the older delivery ends as replaced. An older mail that carries more than the
+    newer one is not replaced; it gets new credentials when its turn comes.
     """
     by_user = {
         delivery.user_id: delivery for delivery in deliveries if delivery.skip_reason is None
@@ -295,16 +313,31 @@ def _adopt_credentials(
             Delivery.pending_hash,
             Delivery.application_password_set,
             Delivery.in_doubt,
+            _carries_more_than(Mailing, job).label("carries_more"),
         )
+        .join(Mailing, Mailing.id == Delivery.mailing_id)
         .where(
             Delivery.user_id.in_(by_user),
             Delivery.seal.is_not(None),
             Delivery.state == DeliveryState.QUEUED,
         )
         .order_by(Delivery.mailing_id)
-        .with_for_update()
+        .with_for_update(of=Delivery)
     ).all()
     for row in older:
+        if row.carries_more:
+            connection.execute(
+                sa.update(Delivery)
+                .where(Delivery.id == row.id)
+                .values(
+                    seal=None,
+                    pending_hash=None,
+                    message_id=None,
+                    dated_at=None,
+                    application_password_set=False,
+                )
+            )
+            continue
         connection.execute(
             sa.update(Delivery)
             .where(Delivery.id == row.id)
@@ -368,6 +401,7 @@ def _seal_rows(
             except SealBroken:
                 _keep_unconfirmed(connection, delivery.user_id, delivery.pending_hash)
                 sealed, delivery.message_id, delivery.dated_at = None, "", now
+                delivery.application_password_set = False
         if sealed is None and delivery.credentials != Credentials():
             sealed = seals.seal(box, delivery.credentials)
         elif sealed is None and job.carries_credentials:
@@ -481,6 +515,50 @@ def expire_claims() -> int:
         return returned
 
     return run_transaction(work)
+
+
+def cancel_waiting(connection: sa.Connection, mailing_id: int) -> None:
+    """Cancel what waits of a mailing that is being cancelled, but for what is in doubt.
+
+    Rows that a worker is just claiming are passed over, or the two would wait for each other; they
+    are cancelled when that worker hands them back.
+    """
+    waiting = (
+        sa.select(Delivery.id)
+        .where(
+            Delivery.mailing_id == mailing_id,
+            Delivery.state == DeliveryState.QUEUED,
+            Delivery.in_doubt.is_(False),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    if connection.dialect.name == "postgresql":
+        waiting = sa.select(waiting.cte("waiting").c.id)
+    cancelled = connection.execute(
+        sa.update(Delivery)
+        .where(Delivery.id.in_(waiting))
+        .values(state=DeliveryState.CANCELLED, seal=None, pending_hash=None)
+    ).rowcount
+    connection.execute(
+        sa.update(Mailing)
+        .where(Mailing.id == mailing_id)
+        .values(queued=Mailing.queued - cancelled, cancelled=Mailing.cancelled + cancelled)
+    )
+    end_mailing_if_done(connection, mailing_id)
+
+
+def cancel_leftovers() -> None:
+    """Cancel what a claim that came to nothing left waiting in mailings being cancelled."""
+
+    def work(connection: sa.Connection) -> None:
+        for mailing_id in connection.scalars(
+            sa.select(Mailing.id)
+            .where(Mailing.state == MailingState.CANCELLING, Mailing.queued > 0)
+            .order_by(Mailing.id)
+        ).all():
+            cancel_waiting(connection, mailing_id)
+
+    run_transaction(work)
 
 
 def end_mailing_if_done(connection: sa.Connection, mailing_id: int) -> None:

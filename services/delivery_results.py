@@ -20,6 +20,7 @@ from models import (
     DeliveryClaim,
     DeliveryState,
     Mailing,
+    MailingState,
     SignInSession,
     SkipReason,
     TemplateKind,
@@ -32,6 +33,7 @@ from services.delivery_claims import (
     PROVED_BY_READER,
     Claim,
     ClaimedDelivery,
+    cancel_waiting,
     end_mailing_if_done,
 )
 from services.transactions import run_transaction
@@ -246,7 +248,7 @@ def _update_users(
 
 def _count(connection: sa.Connection, claim: Claim, results: list[Result]) -> None:
     counts = Counter(result.outcome for result in results)
-    connection.execute(
+    state = connection.scalar(
         sa.update(Mailing)
         .where(Mailing.id == claim.mailing.id)
         .values(
@@ -256,5 +258,8 @@ def _count(connection: sa.Connection, claim: Claim, results: list[Result]) -> No
             failed=Mailing.failed + counts[Outcome.FAILED],
             skipped=Mailing.skipped + counts[Outcome.SKIPPED],
         )
+        .returning(Mailing.state)
     )
+    if state is MailingState.CANCELLING:  # It was cancelled while these were under way.
+        cancel_waiting(connection, claim.mailing.id)
     end_mailing_if_done(connection, claim.mailing.id)

@@ -252,12 +252,19 @@ def _require_all_found(rows: Sequence[Any], user_ids: Sequence[int]) -> None:
         raise NotFound("One of the selected users is no longer there. Go back to Users.")
 
 
-def _resets(prepared: Iterable[Any]) -> tuple[bool, bool]:
-    """Whether the texts carry, in any language, the portal and the application password."""
-    carried: set[str] = set()
-    for message in prepared:
-        carried |= message.secrets
-    return "portal password" in carried, "application password" in carried
+def _resets(prepared: Iterable[PreparedMessage]) -> tuple[bool, bool]:
+    """Whether the texts carry the portal and the application password.
+
+    Raises Conflict when the languages differ: somebody would lose a password and not get the new.
+    """
+    carried = {message.secrets for message in prepared}
+    if len(carried) != 1:
+        raise Conflict(
+            "The languages of this template carry different passwords, so nothing was sent. "
+            "Use the same password placeholders in each language."
+        )
+    (secrets,) = carried
+    return "portal password" in secrets, "application password" in secrets
 
 
 def _skip_reason(template: EmailTemplate, *, include_recent: bool) -> sa.ColumnElement[str | None]:
@@ -372,8 +379,13 @@ def _replace_older(mailing: Mailing) -> None:
         sa.select(Mailing.id)
         .where(
             Mailing.id != mailing.id,
+            Mailing.customer_id == mailing.customer_id,
             Mailing.queued + Mailing.sending > 0,
             Mailing.resets_portal_password,
+            sa.or_(
+                ~Mailing.resets_application_password,
+                sa.literal(mailing.resets_application_password),
+            ),
         )
         .order_by(Mailing.id)
     ).all()

@@ -16,7 +16,7 @@ from models import (
 )
 from models.mailings import COUNTERS
 from services.actors import Actor, Permission
-from services.delivery_claims import end_mailing_if_done
+from services.delivery_claims import cancel_waiting
 from services.errors import Conflict
 from services.mailings import record_mailing_event
 
@@ -42,26 +42,8 @@ def cancel_mailing(actor: Actor, mailing: Mailing) -> None:
         {MailingState.RUNNING, MailingState.PAUSED},
         MailingState.CANCELLING,
         "mailing.cancelled",
-        and_then=_cancel_waiting,
+        and_then=cancel_waiting,
     )
-
-
-def _cancel_waiting(connection: sa.Connection, mailing_id: int) -> None:
-    cancelled = connection.execute(
-        sa.update(Delivery)
-        .where(
-            Delivery.mailing_id == mailing_id,
-            Delivery.state == DeliveryState.QUEUED,
-            Delivery.in_doubt.is_(False),
-        )
-        .values(state=DeliveryState.CANCELLED, seal=None, pending_hash=None)
-    ).rowcount
-    connection.execute(
-        sa.update(Mailing)
-        .where(Mailing.id == mailing_id)
-        .values(queued=Mailing.queued - cancelled, cancelled=Mailing.cancelled + cancelled)
-    )
-    end_mailing_if_done(connection, mailing_id)
 
 
 def retry_failed(actor: Actor, mailing: Mailing) -> int:
@@ -95,7 +77,10 @@ def retry_failed(actor: Actor, mailing: Mailing) -> int:
         .values(
             failed=Mailing.failed - retried,
             queued=Mailing.queued + retried,
-            state=MailingState.RUNNING,
+            state=sa.case(
+                (Mailing.state == MailingState.PAUSED, MailingState.PAUSED.value),
+                else_=MailingState.RUNNING.value,
+            ),
             finished_at=None,
         )
     ).rowcount

@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from extensions import db, get_settings
-from models import ResetLink, Suppression, User, UserStatus, fold, is_storable, utcnow
-from services import email_templates, mail_texts, messages, passwords, sign_ins, system_mails
+from models import ResetLink, Suppression, User, UserStatus, utcnow
+from services import (
+    email_templates,
+    mail_lines,
+    mail_texts,
+    messages,
+    passwords,
+    sign_ins,
+    system_mails,
+)
 from services.actors import Actor
 from services.audit_events import record_event
 from services.errors import InvalidInput
+from services.smtp import ServerUnavailable
 
 _PER_HOUR = 5
+_CLAIM_LASTS = timedelta(minutes=5)
 EXPIRED = "This link has been used or is too old. Ask for a new one."
 
 
@@ -28,14 +38,8 @@ def request_reset(login: str, *, address: str = "") -> int | None:
 
     The page answers the same either way. No more than five links an hour go to one account.
     """
-    if len(login) > 320 or not is_storable(login):
-        return None
-    user = db.session.scalar(
-        sa.select(User).where(
-            User.login_key == fold(login), User.status == UserStatus.ACTIVE, User.email_key != ""
-        )
-    )
-    if user is None or _is_suppressed(user):
+    user = sign_ins.find_active_user(login)
+    if user is None or not user.email_key or _is_suppressed(user):
         return None
     recent = sa.select(sa.func.count()).where(
         ResetLink.user_id == user.id, ResetLink.requested_at > utcnow() - timedelta(hours=1)
@@ -63,32 +67,71 @@ def _is_suppressed(user: User) -> bool:
 
 
 def list_unmailed() -> list[int]:
-    """Ids of wishes from the last hour that no job has answered yet."""
+    """Ids of wishes from the last hour that wait for a job; none while the line is blocked."""
+    if mail_lines.find_block() is not None:
+        return []
+    now = utcnow()
     return list(
         db.session.scalars(
             sa.select(ResetLink.id).where(
-                ResetLink.mailed_at.is_(None),
-                ResetLink.used_at.is_(None),
-                ResetLink.requested_at > utcnow() - timedelta(hours=1),
+                _unmailed(now), ResetLink.requested_at > now - timedelta(hours=1)
             )
         )
+    )
+
+
+def _unmailed(now: datetime) -> sa.ColumnElement[bool]:
+    """Neither mailed nor spent, and no job has been at it for a while."""
+    return sa.and_(
+        ResetLink.mailed_at.is_(None),
+        ResetLink.used_at.is_(None),
+        sa.or_(ResetLink.claimed_at.is_(None), ResetLink.claimed_at < now - _CLAIM_LASTS),
     )
 
 
 def mail_reset_link(link_id: int) -> bool:
     """Make the link's token and mail it; False when there is nothing (more) to do.
 
-    A repeat makes a new token, so only the newest mail's link works. A wish whose mail is refused
-    for good is closed. Raises MailDelayed or ServerUnavailable when it is worth another try.
+    One job at a time works on a link. A repeat after a crash makes a new token, so only the newest
+    mail's link works. A wish whose mail is refused for good, or whose person must not get mail any
+    more, is closed. Raises MailDelayed or ServerUnavailable when it is worth another try.
     """
-    link = db.session.get(ResetLink, link_id)
-    if link is None or link.mailed_at is not None or link.used_at is not None:
-        return False
-    user = db.session.get_one(User, link.user_id)
-    settings = get_settings()
+    now = utcnow()
     token = secrets.token_urlsafe(32)
-    link.token_hash = _hash(token)
+    claimed = db.session.execute(
+        sa.update(ResetLink)
+        .where(ResetLink.id == link_id, _unmailed(now))
+        .values(claimed_at=now, token_hash=_hash(token))
+        .returning(ResetLink.user_id)
+    ).one_or_none()
+    if claimed is None:
+        db.session.rollback()
+        return False
     db.session.commit()
+    login = db.session.get_one(User, claimed.user_id, populate_existing=True).login
+    user = sign_ins.find_active_user(login)
+    if user is None or _is_suppressed(user):
+        _close(link_id, used_at=utcnow())
+        return False
+    try:
+        _send(user, token)
+    except system_mails.MailRefused:
+        _close(link_id, used_at=utcnow())
+        return False
+    except (system_mails.MailDelayed, ServerUnavailable):
+        _close(link_id, claimed_at=None)
+        raise
+    _close(link_id, mailed_at=utcnow())
+    return True
+
+
+def _close(link_id: int, **values: datetime | None) -> None:
+    db.session.execute(sa.update(ResetLink).where(ResetLink.id == link_id).values(**values))
+    db.session.commit()
+
+
+def _send(user: User, token: str) -> None:
+    settings = get_settings()
     subject, text, html = mail_texts.load_system_mail("password_link", user.language)
     prepared = messages.compile_message(
         subject,
@@ -107,15 +150,7 @@ def mail_reset_link(link_id: int) -> bool:
         "reset link": f"{settings.public_url}/password/choose/{token}",
         "valid for": f"{settings.reset_link_minutes} min",
     }
-    try:
-        system_mails.send(prepared, values, to_name=user.full_name, to_address=user.email)
-    except system_mails.MailRefused:
-        link.used_at = utcnow()
-        db.session.commit()
-        return False
-    link.mailed_at = utcnow()
-    db.session.commit()
-    return True
+    system_mails.send(prepared, values, to_name=user.full_name, to_address=user.email)
 
 
 def find_link(token: str) -> ResetLink | None:

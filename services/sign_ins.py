@@ -16,11 +16,15 @@ from models import (
     CustomerStatus,
     Delivery,
     DeliveryState,
+    EmailTemplate,
+    EmailTemplateVersion,
     Mailing,
     SignInSession,
     SignInThrottle,
+    TemplateKind,
     User,
     UserStatus,
+    WelcomeState,
     fold,
     is_storable,
     table_of,
@@ -33,8 +37,8 @@ from services.delivery_claims import PROVED_BY_READER, end_mailing_if_done
 from services.errors import InvalidInput, Throttled
 from services.transactions import upsert
 
-_FREE_FAILURES = {"account": 3, "address": 20}
-_LONGEST_WAIT = 60
+_FREE_FAILURES = {"account": 3, "address": 20, "everywhere": 30}
+_LONGEST_WAIT = {"account": 60, "address": 60, "everywhere": 10}
 _FORGET_AFTER = timedelta(minutes=15)
 _SEEN_EVERY = timedelta(seconds=30)
 
@@ -52,13 +56,14 @@ def sign_in(
     """
     keys = _throttle_keys(login, address)
     _refuse_if_throttled(keys)
-    user = _find_by_login(login)
+    user = find_active_user(login)
     if user is None:
         passwords.spend_time(password)
-    if user is None or not _check(user, password):
+    if user is None or not (_check(user, password) and _note_sign_in(user)):
         _count_failure(keys)
         record_event(
-            Actor(user.id if user else None, _for_the_trail(login), None, address=address),
+            # What was typed may be a password in the wrong field: only a login is kept.
+            Actor(user.id if user else None, user.login if user else "", None, address=address),
             "sign_in.refused",
             customer_id=user.customer_id if user else None,
         )
@@ -67,7 +72,6 @@ def sign_in(
     db.session.execute(sa.delete(SignInThrottle).where(SignInThrottle.key == keys["account"]))
     if replaces:
         end_session(replaces)
-    user.last_sign_in_at = utcnow()
     token = secrets.token_urlsafe(32)
     db.session.add(
         SignInSession(
@@ -82,11 +86,8 @@ def sign_in(
     return user, token
 
 
-def _for_the_trail(login: str) -> str:
-    return login[:320] if is_storable(login) else ""
-
-
-def _find_by_login(login: str) -> User | None:
+def find_active_user(login: str) -> User | None:
+    """The user of a login, when neither he nor his customer is suspended or deleted."""
     if len(login) > 320 or not is_storable(login):
         return None
     return db.session.scalar(
@@ -106,6 +107,21 @@ def _check(user: User, password: str) -> bool:
     if passwords.is_generated(user.password_hash) or user.password_hash is None:
         passwords.spend_time(password)
     return _promote_pending(user, password) or _promote_unconfirmed(user, password)
+
+
+def _note_sign_in(user: User) -> bool:
+    """Note the time; False when the password was replaced or the user barred since the check."""
+    db.session.flush()
+    noted = db.session.connection().execute(
+        sa.update(User)
+        .where(
+            User.id == user.id,
+            User.password_hash == user.password_hash,
+            User.status == UserStatus.ACTIVE,
+        )
+        .values(last_sign_in_at=utcnow())
+    )
+    return bool(noted.rowcount)
 
 
 def _promote_pending(user: User, password: str) -> bool:
@@ -145,8 +161,20 @@ def _promote_pending(user: User, password: str) -> bool:
             .values(queued=Mailing.queued - 1, sent=Mailing.sent + 1)
         )
         end_mailing_if_done(connection, match.mailing_id)
+    _note_welcome(user, match.mailing_id)
     _adopt_hash(user, match.pending_hash)
     return True
+
+
+def _note_welcome(user: User, mailing_id: int) -> None:
+    kind = db.session.scalar(
+        sa.select(EmailTemplate.kind)
+        .join(EmailTemplateVersion, EmailTemplateVersion.template_id == EmailTemplate.id)
+        .join(Mailing, Mailing.template_version_id == EmailTemplateVersion.id)
+        .where(Mailing.id == mailing_id)
+    )
+    if kind is TemplateKind.WELCOME:
+        user.welcome_state, user.welcome_at = WelcomeState.SENT, utcnow()
 
 
 def _promote_unconfirmed(user: User, password: str) -> bool:
@@ -167,9 +195,13 @@ def _adopt_hash(user: User, stored: str) -> None:
 
 
 def _throttle_keys(login: str, address: str) -> dict[str, str]:
-    """One key per account and one per network address; the account's is hashed, known or not."""
+    """Keys for an account from one address, for the address, and for the account from everywhere.
+
+    The last is generous and its waits are short, so that guessing from elsewhere never locks the
+    owner out. Logins are hashed, known or not.
+    """
     digest = hashlib.sha256(fold(login[:320]).encode("utf-8", "replace")).hexdigest()
-    keys = {"account": f"account:{digest}"}
+    keys = {"account": f"account:{digest}:{address[:64]}", "everywhere": f"everywhere:{digest}"}
     if address:
         keys["address"] = f"address:{address[:64]}"
     return keys
@@ -212,7 +244,7 @@ def _count_failure(keys: dict[str, str]) -> None:
         )
         beyond = (failures or 0) - _FREE_FAILURES[kind]
         if beyond >= 0:
-            wait = min(2 ** min(beyond, 10), _LONGEST_WAIT)
+            wait = min(2 ** min(beyond, 10), _LONGEST_WAIT[kind])
             db.session.execute(
                 sa.update(SignInThrottle)
                 .where(SignInThrottle.key == key)

@@ -410,7 +410,7 @@ def test_the_progress_without_htmx_leads_to_the_page(alice, welcome, people):
 
 def test_counts_lead_to_the_recipients_in_that_state(app, alice, welcome, people, sink, work):
     with app.app_context():
-        first = db.session.get(User, people[0])
+        first = db.session.get_one(User, people[0])
         sink.refuse(first.email, 550, "No such person here")
         name = first.full_name
     mailing_id = confirm(alice, welcome, people)
@@ -488,7 +488,7 @@ def test_an_application_password_that_was_not_mailed_is_said_and_mended(
     app, alice, welcome, people, sink, work
 ):
     with app.app_context():
-        user = db.session.get(User, people[0])
+        user = db.session.get_one(User, people[0])
         sink.refuse(user.email, 550, "No", times=1)
     mailing_id = confirm(alice, welcome, people[:2])
     work()
@@ -553,7 +553,7 @@ def test_cancel_says_what_will_happen_and_what_has(app, alice, welcome, people, 
 def test_retry_takes_the_failed_ones_again(app, alice, welcome, people, sink, work):
     with app.app_context():
         for each in people[:2]:
-            sink.refuse(db.session.get(User, each).email, 550, "Not now", times=1)
+            sink.refuse(db.session.get_one(User, each).email, 550, "Not now", times=1)
     mailing_id = confirm(alice, welcome, people)
     work()
     assert row(app, mailing_id).failed == 2
