@@ -105,6 +105,8 @@ class Supervisor(Manager):  # type: ignore[misc]
                 for name, part in self._processes.items()
                 if "returncode" in part
             ]
+            # Nobody has ended: a signal that was ignored from the start came by honcho's own way.
+            self.asked_to_stop = not self.ended_first
         self._stopper = threading.Thread(target=self._stop_in_order, name="stopper")
         self._stopper.start()
 

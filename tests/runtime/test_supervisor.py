@@ -70,6 +70,19 @@ def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_still_stops_cleanly(
         wait_until(lambda: all_gone(pids(tmp_path)))
 
 
+def test_a_wish_to_stop_is_met_although_the_starter_ignored_the_signal(tmp_path: Path) -> None:
+    """As shells do with SIGINT for what they start in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with supervised(tmp_path, "plain", "server+") as run:
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=20)
+            assert run.returncode == 0
+            wait_until(lambda: all_gone(pids(tmp_path)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_part_that_ends_by_itself_ends_the_run_and_is_named(tmp_path: Path) -> None:
     with supervised(tmp_path, "plain", "failing") as run:
         output, _ = run.communicate(timeout=20)
