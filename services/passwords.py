@@ -92,11 +92,11 @@ def check_policy(password: str, *, login: str = "", field: str = "password") -> 
             field, f"The password has {len(password)} characters. The limit is {MAX_LENGTH}."
         )
     folded = password.casefold()
+    if login and (folded == login.casefold() or folded == login.casefold().partition("@")[0]):
+        raise InvalidInput(field, "The password must differ from the login.")
     # The estimate looks at no more than this; beyond it every password is long enough.
     if zxcvbn(password[:72], user_inputs=[login, *login.split("@")])["score"] < _LOWEST_SCORE:
         raise InvalidInput(field, "This password is among the first that attackers try.")
-    if login and (folded == login.casefold() or folded == login.casefold().partition("@")[0]):
-        raise InvalidInput(field, "The password must differ from the login.")
 
 
 def _b64(data: bytes) -> str:

@@ -117,7 +117,7 @@ def test_a_sweep_finds_what_nobody_works_on(app: Flask) -> None:
 def test_the_scheduler_asks_once_per_interval_however_many_there_are(app_context: Flask) -> None:
     for _ in range(5):
         queues.enqueue_sweep(10)
-    assert [job.func_name for job in queues["default"].jobs] == ["jobs.sweeps.sweep"]
+    assert [job.func_name for job in queues["interactive"].jobs] == ["jobs.sweeps.sweep"]
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])

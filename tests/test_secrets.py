@@ -40,7 +40,7 @@ TYPED = {
 
 @pytest.fixture
 def settings_changes() -> dict[str, str]:
-    return {"DELIVERY_RETRY_DELAYS": "3600", "DELIVERY_CHUNK": "10"}
+    return {"DELIVERY_RETRY_DELAYS": "3600,3600,3600,3600", "DELIVERY_CHUNK": "10"}
 
 
 @pytest.fixture
