@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import context
 from flask import current_app
 
@@ -30,6 +31,8 @@ def run_migrations() -> None:
         return
     with db.engine.connect() as connection:
         if connection.dialect.name == "sqlite":
+            # A table that is made anew would take what refers to it along.
+            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
             # Its driver leaves DDL outside transactions unless one is begun by hand.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         context.configure(
@@ -42,7 +45,17 @@ def run_migrations() -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
+        if connection.dialect.name == "sqlite":
+            _check_foreign_keys(connection)
         connection.commit()
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+
+
+def _check_foreign_keys(connection: sa.Connection) -> None:
+    """Refuse the whole migration when a row would refer to nothing."""
+    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
+        raise RuntimeError(f"{len(broken)} rows refer to rows that are gone, first {broken[0]}")
 
 
 run_migrations()

@@ -3,6 +3,7 @@
 from models.audit_events import AuditEvent
 from models.base import Base, fold, is_storable, prefix_range, table_of, utcnow
 from models.bundles import Bundle, CustomerBundle
+from models.command_runs import CommandRun, CommandRunState, CommandSource
 from models.customers import Customer, CustomerStatus
 from models.deliveries import Delivery, DeliveryClaim, DeliveryState, SkipReason
 from models.email_templates import (
@@ -13,7 +14,7 @@ from models.email_templates import (
     TemplateKind,
 )
 from models.groups import Group
-from models.mailings import Lane, Mailing, MailingState, MailLine
+from models.mailings import Lane, Mailing, MailingCustomer, MailingState, MailLine
 from models.platform_accounts import LocalPlatformAccount
 from models.sessions import ResetLink, SelectedUser, SignInSession, SignInThrottle
 from models.suppressions import Suppression
@@ -33,6 +34,9 @@ __all__ = [
     "AuditEvent",
     "Base",
     "Bundle",
+    "CommandRun",
+    "CommandRunState",
+    "CommandSource",
     "Customer",
     "CustomerBundle",
     "CustomerEmailTemplate",
@@ -48,6 +52,7 @@ __all__ = [
     "LocalPlatformAccount",
     "MailLine",
     "Mailing",
+    "MailingCustomer",
     "MailingState",
     "ResetLink",
     "Role",

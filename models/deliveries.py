@@ -14,9 +14,12 @@ from models.users import User
 
 
 class DeliveryState(StrEnum):
+    """BOUNCED was accepted by our server and sent back later by another."""
+
     QUEUED = "queued"
     SENDING = "sending"
     SENT = "sent"
+    BOUNCED = "bounced"
     FAILED = "failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
@@ -36,8 +39,6 @@ class SkipReason(StrEnum):
 
 _QUEUED = sa.text("state = 'queued'")
 _SEALED = sa.text("seal IS NOT NULL")
-_PENDING = sa.text("pending_hash IS NOT NULL")
-_CLAIMED = sa.text("claim_token IS NOT NULL")
 
 
 class Delivery(Base):
@@ -62,7 +63,13 @@ class Delivery(Base):
             "(seal IS NULL AND pending_hash IS NULL) OR state IN ('queued', 'sending')",
             name="secrets_are_wiped",
         ),
-        sa.CheckConstraint("(state = 'sent') = (sent_at IS NOT NULL)", name="sent_has_time"),
+        sa.CheckConstraint(
+            "(state IN ('sent', 'bounced')) = (sent_at IS NOT NULL)", name="sent_has_time"
+        ),
+        sa.CheckConstraint(
+            "(state = 'bounced') = (bounced_at IS NOT NULL)", name="bounced_has_time"
+        ),
+        sa.CheckConstraint("pending_hash IS NULL OR seal IS NOT NULL", name="pending_is_sealed"),
         sa.CheckConstraint("attempts >= 0", name="attempts_not_negative"),
         sa.Index("ix_deliveries_of_mailing", "mailing_id", "id"),
         sa.Index("ix_deliveries_by_state", "mailing_id", "state", "id"),
@@ -81,18 +88,6 @@ class Delivery(Base):
             unique=True,
             sqlite_where=_SEALED,
             postgresql_where=_SEALED,
-        ),
-        sa.Index(
-            "ix_deliveries_pending",
-            "user_id",
-            sqlite_where=_PENDING,
-            postgresql_where=_PENDING,
-        ),
-        sa.Index(
-            "ix_deliveries_claimed",
-            "claim_token",
-            sqlite_where=_CLAIMED,
-            postgresql_where=_CLAIMED,
         ),
     )
 
@@ -114,6 +109,8 @@ class Delivery(Base):
     answer_code: Mapped[int | None]
     answer: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
     sent_at: Mapped[datetime | None]
+    bounced_at: Mapped[datetime | None]
+    bounce_reason: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
     mailing: Mapped[Mailing] = relationship()

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import Base, IntPk, utcnow, word_type
+from models.command_runs import CommandRun
 from models.customers import Customer
 from models.email_templates import EmailTemplateVersion
 from models.users import User
@@ -31,10 +32,16 @@ class Lane(StrEnum):
     BULK = "bulk"
 
 
-COUNTERS = ("queued", "sending", "sent", "failed", "skipped", "cancelled")
+COUNTERS = ("queued", "sending", "sent", "bounced", "failed", "skipped", "cancelled")
 
 
 class Mailing(Base):
+    """One action that sends a template to recipients that were frozen when it was confirmed.
+
+    `customer_id` is empty where the recipients belong to several customers: those are named by
+    MailingCustomer. `created_by_id` is empty where the mailing was started from a terminal.
+    """
+
     __tablename__ = "mailings"
     __table_args__ = (
         sa.UniqueConstraint("created_by_id", "confirmation"),
@@ -52,13 +59,16 @@ class Mailing(Base):
             sqlite_where=sa.text("queued + sending > 0"),
             postgresql_where=sa.text("queued + sending > 0"),
         ),
+        sa.Index("uq_mailings_command_line", "command_run_id", "command_line", unique=True),
     )
 
     id: Mapped[IntPk]
     customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("customers.id"))
     template_version_id: Mapped[int] = mapped_column(sa.ForeignKey("email_template_versions.id"))
-    created_by_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"))
+    created_by_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
     confirmation: Mapped[str] = mapped_column(sa.String(64))
+    command_run_id: Mapped[int | None] = mapped_column(sa.ForeignKey("command_runs.id"))
+    command_line: Mapped[int | None]
     lane: Mapped[Lane] = mapped_column(word_type(Lane))
     state: Mapped[MailingState] = mapped_column(
         word_type(MailingState), default=MailingState.RUNNING
@@ -69,6 +79,7 @@ class Mailing(Base):
     queued: Mapped[int] = mapped_column(default=0)
     sending: Mapped[int] = mapped_column(default=0)
     sent: Mapped[int] = mapped_column(default=0)
+    bounced: Mapped[int] = mapped_column(default=0, server_default="0")
     failed: Mapped[int] = mapped_column(default=0)
     skipped: Mapped[int] = mapped_column(default=0)
     cancelled: Mapped[int] = mapped_column(default=0)
@@ -78,7 +89,15 @@ class Mailing(Base):
 
     customer: Mapped[Customer | None] = relationship()
     template_version: Mapped[EmailTemplateVersion] = relationship()
-    created_by: Mapped[User] = relationship()
+    created_by: Mapped[User | None] = relationship()
+    command_run: Mapped[CommandRun | None] = relationship()
+
+    @property
+    def author(self) -> str:
+        """Who started it, as people know him."""
+        if self.created_by is not None:
+            return self.created_by.full_name
+        return self.command_run.actor_login if self.command_run is not None else ""
 
     @property
     def waiting(self) -> int:
@@ -88,6 +107,18 @@ class Mailing(Base):
     @property
     def is_open(self) -> bool:
         return self.state not in {MailingState.FINISHED, MailingState.CANCELLED}
+
+
+class MailingCustomer(Base):
+    """A customer whose users a mailing goes to."""
+
+    __tablename__ = "mailing_customers"
+    __table_args__ = (sa.Index("ix_mailing_customers_of_customer", "customer_id", "mailing_id"),)
+
+    mailing_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("mailings.id", ondelete="CASCADE"), primary_key=True
+    )
+    customer_id: Mapped[int] = mapped_column(sa.ForeignKey("customers.id"), primary_key=True)
 
 
 class MailLine(Base):
