@@ -139,6 +139,7 @@ class Settings:
     recent_mail_minutes: int
     delivery_connections: int
     delivery_chunk: int
+    delivery_jobs: int
     delivery_slice_seconds: float
     delivery_retry_delays: tuple[float, ...]
     mail_down_delays: tuple[float, ...]
@@ -209,6 +210,7 @@ class Settings:
             recent_mail_minutes=read.integer("RECENT_MAIL_MINUTES", 10, 0, 1440),
             delivery_connections=read.integer("DELIVERY_CONNECTIONS", 2, 1, 32),
             delivery_chunk=read.integer("DELIVERY_CHUNK", 250, 1, 1000),
+            delivery_jobs=read.integer("DELIVERY_JOBS", 4, 1, 64),
             delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 2, 0.1, 60),
             delivery_retry_delays=read.numbers(
                 "DELIVERY_RETRY_DELAYS", (60, 300, 900, 3600, 10800, 21600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from typing import Any
 
@@ -12,11 +13,14 @@ from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 from config import Settings
 from models.base import Base
+
+log = logging.getLogger(__name__)
 
 db = SQLAlchemy(metadata=Base.metadata, session_options={"expire_on_commit": False})
 migrate = Migrate(compare_type=True, render_as_batch=True)
@@ -49,6 +53,24 @@ class Queues:
     def enqueue(self, name: str, job: str, *args: str | int) -> None:
         """Put `job` (dotted name) with scalar arguments on the queue `name`."""
         self[name].enqueue(job, args=args, job_timeout=300, result_ttl=0, failure_ttl=86_400)
+
+    def start_mailing(self, lane: str, mailing_id: int, waiting: int) -> None:
+        """Ask workers to look at a mailing with `waiting` deliveries, several where it is large.
+
+        Call it after the commit. The rows are there, so the sweep finds them when the queue is
+        down.
+        """
+        settings = get_settings()
+        chunks = -(-waiting // settings.delivery_chunk)
+        try:
+            for _ in range(min(chunks, settings.delivery_jobs)):
+                self.enqueue(lane, "jobs.deliveries.deliver_mailing", mailing_id)
+        except RedisError as error:
+            log.warning(
+                "mailing %s waits for the sweep, the queue does not answer: %s",
+                mailing_id,
+                type(error).__name__,
+            )
 
     def enqueue_sweep(self, interval: float) -> None:
         """Ask for a sweep, once per `interval` seconds however many schedulers there are."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
-from redis.exceptions import RedisError
 
 from blueprints.downloads import csv_download
 from blueprints.htmx import go, respond, wants_fragment
@@ -22,8 +20,6 @@ from models import Customer, DeliveryState, Mailing
 from services import mail_lines, mailing_confirmations, mailing_controls, mailings, users
 from services.actors import Actor, Permission
 from services.errors import Conflict, InvalidInput, NotFound
-
-log = logging.getLogger(__name__)
 
 bp = Blueprint("mailings", __name__, url_prefix="/customers/<web_id>/mailings")
 
@@ -119,17 +115,7 @@ def create(customer: Customer) -> Response:
 
 
 def start_delivery(mailing: Mailing) -> None:
-    """Ask a worker to look at the mailing. The row is there, so the sweep finds it otherwise."""
-    if not mailing.waiting:
-        return
-    try:
-        queues.enqueue(mailing.lane.value, "jobs.deliveries.deliver_mailing", mailing.id)
-    except RedisError as error:
-        log.warning(
-            "mailing %s waits for the sweep, the queue does not answer: %s",
-            mailing.id,
-            type(error).__name__,
-        )
+    queues.start_mailing(mailing.lane.value, mailing.id, mailing.waiting)
 
 
 # --- Watching ----------------------------------------------------------------------------------
