@@ -25,6 +25,7 @@ LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "nl": "Nederla
 
 
 _LONGEST_DELAY = 7 * 24 * 60 * 60
+_LONGEST_BOUNCE_NAME = 27  # A local part has 64, of which the tag of a delivery takes up to 37.
 
 
 class Environment(StrEnum):
@@ -131,6 +132,7 @@ class Settings:
     mail_password: str = field(repr=False)
     mail_default_sender: str
     mail_timeout: float
+    bounce_address: str
     session_idle_minutes: int
     session_absolute_hours: int
     change_generated_password: bool
@@ -180,6 +182,7 @@ class Settings:
             )
         port = read.integer("PORT", 8000, 1, 65535)
         mail_server = read.text("MAIL_SERVER")
+        sender = _email(read, "MAIL_DEFAULT_SENDER", "welcome@foyer.example")
         settings = cls(
             environment=environment,
             var_dir=var_dir,
@@ -200,8 +203,9 @@ class Settings:
             mail_use_ssl=read.flag("MAIL_USE_SSL", False),
             mail_username=read.text("MAIL_USERNAME"),
             mail_password=read.text("MAIL_PASSWORD"),
-            mail_default_sender=_email(read, "MAIL_DEFAULT_SENDER", "welcome@foyer.example"),
+            mail_default_sender=sender,
             mail_timeout=read.number("MAIL_TIMEOUT", 30, 0.1, 600),
+            bounce_address=_bounce_address(read, sender),
             session_idle_minutes=read.integer("SESSION_IDLE_MINUTES", 60, 1, 1440),
             session_absolute_hours=read.integer("SESSION_ABSOLUTE_HOURS", 12, 1, 168),
             change_generated_password=read.flag("CHANGE_GENERATED_PASSWORD", True),
@@ -363,6 +367,23 @@ def _email(read: _Reader, name: str, default: str) -> str:
     except email_validator.EmailNotValidError as error:
         read.faults.append(f"{name} is {raw!r}. {error}")
         return raw
+
+
+def _bounce_address(read: _Reader, sender: str) -> str:
+    """Empty where no mail of its own address is wanted: some servers refuse unknown senders."""
+    name, domain = "BOUNCE_ADDRESS", sender.rpartition("@")[2]
+    raw = read.text(name)
+    if raw.lower() in {"off", "no", "none"} or not (raw or domain):
+        return ""
+    faults = len(read.faults)
+    address = _email(read, name, f"bounces@{domain}") if raw else f"bounces@{domain}"
+    local = address.rpartition("@")[0]
+    if len(read.faults) == faults and (not local.isascii() or len(local) > _LONGEST_BOUNCE_NAME):
+        read.faults.append(
+            f"{name} is {raw!r}. Use at most {_LONGEST_BOUNCE_NAME} ASCII characters before the @, "
+            "because a number and a signature are added to them, or write off."
+        )
+    return address
 
 
 def _colour(read: _Reader, name: str, default: str) -> str:
