@@ -17,13 +17,15 @@ class Permission(StrEnum):
     USERS_READ = "users.read"
     MAILINGS_READ = "mailings.read"
     MAILINGS_SEND = "mailings.send"
+    COMMANDS_READ = "commands.read"
+    COMMANDS_RUN = "commands.run"
 
 
 _READ = frozenset({Permission.USERS_READ, Permission.MAILINGS_READ})
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.LANDLORD: frozenset(Permission),
     Role.OPERATOR: frozenset(Permission),
-    Role.AUDITOR: _READ | {Permission.CUSTOMERS_READ},
+    Role.AUDITOR: _READ | {Permission.CUSTOMERS_READ, Permission.COMMANDS_READ},
     Role.CUSTOMER_ADMIN: _READ | {Permission.MAILINGS_SEND},
     Role.SUPERVISOR: frozenset(),
     Role.USER: frozenset(),
