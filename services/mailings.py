@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,18 +12,20 @@ from sqlalchemy.orm import aliased, joinedload
 
 from extensions import db
 from models import (
+    CommandRun,
     Customer,
     Delivery,
     DeliveryState,
     EmailTemplateVersion,
     Mailing,
+    MailingCustomer,
     User,
     utcnow,
 )
-from services.actors import Actor, Permission
+from services.actors import Actor, Permission, groups_of
 from services.audit_events import record_event
 from services.csv_export import as_text
-from services.errors import NotFound
+from services.errors import Forbidden, NotFound
 from services.paging import Page, keyset_page
 
 _ENDED_UNSENT = (DeliveryState.FAILED, DeliveryState.SKIPPED, DeliveryState.CANCELLED)
@@ -55,14 +57,66 @@ def list_mailings(
     )
 
 
+def get_staff_mailing(actor: Actor, mailing_id: int) -> Mailing:
+    """A mailing all of whose customers are in the scope of a member of staff.
+
+    Raises Forbidden, NotFound.
+    """
+    _require_staff(actor)
+    mailing = db.session.scalar(
+        sa.select(Mailing)
+        .where(Mailing.id == mailing_id, _of_customers_in_scope(actor))
+        .execution_options(populate_existing=True)
+    )
+    if mailing is None:
+        raise NotFound("There is no such mailing, or it is not yours to see.")
+    return mailing
+
+
+def list_staff_mailings(actor: Actor, *, size: int = 25, cursor: str = "") -> Page[Mailing]:
+    """A page of the mailings that `get_staff_mailing` gives, newest first, as `list_mailings`."""
+    _require_staff(actor)
+    return _page_by_id(
+        sa.select(Mailing)
+        .where(_of_customers_in_scope(actor))
+        .options(
+            joinedload(Mailing.template_version).joinedload(EmailTemplateVersion.template),
+            joinedload(Mailing.created_by),
+            joinedload(Mailing.command_run).load_only(CommandRun.actor_login),
+        ),
+        Mailing,
+        descending=True,
+        size=size,
+        cursor=cursor,
+    )
+
+
+def _require_staff(actor: Actor) -> None:
+    actor.require(Permission.MAILINGS_READ)
+    if not actor.is_staff:
+        raise Forbidden("Your role does not include this action.")
+
+
+def _of_customers_in_scope(actor: Actor) -> sa.ColumnElement[bool]:
+    """Whether no customer of a mailing is outside the actor's groups; deleted ones stay inside."""
+    if actor.all_groups:
+        return sa.true()
+    of_it = sa.select(MailingCustomer.customer_id).where(MailingCustomer.mailing_id == Mailing.id)
+    outside = of_it.join(Customer, Customer.id == MailingCustomer.customer_id).where(
+        Customer.group_id.not_in(groups_of(actor))
+    )
+    return sa.and_(of_it.exists(), ~outside.exists())
+
+
 def list_deliveries(
     mailing: Mailing, *, state: DeliveryState | None = None, size: int = 50, cursor: str = ""
 ) -> Page[Delivery]:
-    """A page of a mailing's deliveries in the order they were frozen, with their users loaded."""
+    """A page of a mailing's deliveries in the order they were frozen, with users and customers."""
     query = sa.select(Delivery).where(Delivery.mailing_id == mailing.id)
     if state is not None:
         query = query.where(Delivery.state == state)
-    return _page_by_id(query.options(joinedload(Delivery.user)), Delivery, size=size, cursor=cursor)
+    people = joinedload(Delivery.user).joinedload(User.customer)
+    return _page_by_id(query.options(people), Delivery, size=size, cursor=cursor)
 
 
 def _page_by_id(
@@ -112,13 +166,36 @@ def list_deliveries_to(actor: Actor, user: User, *, size: int = 10) -> list[Deli
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Whose users a mailing goes to: how many customers, and the first of their names."""
+
+    customers: int
+    first: str
+
+
+def find_audiences(listed: Sequence[Mailing]) -> dict[int, Audience]:
+    """The audience of each mailing, by its id."""
+    rows = db.session.execute(
+        sa.select(
+            MailingCustomer.mailing_id,
+            sa.func.count().label("customers"),
+            sa.func.min(Customer.name).label("first"),
+        )
+        .join(Customer, Customer.id == MailingCustomer.customer_id)
+        .where(MailingCustomer.mailing_id.in_([mailing.id for mailing in listed]))
+        .group_by(MailingCustomer.mailing_id)
+    )
+    return {row.mailing_id: Audience(row.customers, row.first) for row in rows}
+
+
 def newest_failures(mailing: Mailing, size: int = 5) -> list[Delivery]:
     """The last failed deliveries, newest first."""
     return list(
         db.session.scalars(
             sa.select(Delivery)
             .where(Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.FAILED)
-            .options(joinedload(Delivery.user))
+            .options(joinedload(Delivery.user).joinedload(User.customer))
             .order_by(Delivery.id.desc())
             .limit(size)
         )
@@ -149,7 +226,7 @@ def list_unmailed_passwords(mailing: Mailing, size: int) -> list[Delivery]:
                 Delivery.application_password_set,
                 ~mended,
             )
-            .options(joinedload(Delivery.user))
+            .options(joinedload(Delivery.user).joinedload(User.customer))
             .order_by(Delivery.id)
             .limit(size)
         )
@@ -166,7 +243,7 @@ class Pace:
 
 def measure_pace(mailing: Mailing, now: datetime | None = None) -> Pace:
     """The average since the start; the counters are all it reads."""
-    done = mailing.sent + mailing.failed
+    done = mailing.sent + mailing.bounced + mailing.failed
     if mailing.started_at is None or not done:
         return Pace(0.0, None)
     elapsed = ((mailing.finished_at or now or utcnow()) - mailing.started_at).total_seconds()
@@ -187,6 +264,9 @@ EXPORT_HEADER = (
     "Answer",
     "Attempts",
     "Sent at (UTC)",
+    "Bounced at (UTC)",
+    "Bounce reason",
+    "Customer",
 )
 
 
@@ -214,8 +294,12 @@ def _export_rows(mailing_id: int) -> Iterator[tuple[str, ...]]:
             Delivery.answer,
             Delivery.attempts,
             Delivery.sent_at,
+            Delivery.bounced_at,
+            Delivery.bounce_reason,
+            Customer.web_id,
         )
         .join(User, User.id == Delivery.user_id)
+        .join(Customer, Customer.id == User.customer_id)
         .where(Delivery.mailing_id == mailing_id)
         .order_by(Delivery.id)
         .execution_options(yield_per=500)
