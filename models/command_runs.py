@@ -29,6 +29,8 @@ class CommandSource(StrEnum):
 class CommandRun(Base):
     """`plan` is what the dry run said, `outcome` what was done: JSON by command line, no secrets.
 
+    A plan can be long and is loaded when it is asked for.
+
     `actor_id` is empty for a terminal, whose `actor_login` then names the account there.
     """
 
@@ -45,7 +47,7 @@ class CommandRun(Base):
     source: Mapped[CommandSource] = mapped_column(word_type(CommandSource))
     state: Mapped[CommandRunState] = mapped_column(word_type(CommandRunState))
     text: Mapped[str] = mapped_column(sa.Text)
-    plan: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    plan: Mapped[dict[str, Any]] = mapped_column(default=dict, deferred=True)
     outcome: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     ran_at: Mapped[datetime | None]

@@ -8,7 +8,18 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from extensions import db
-from models import CUSTOMER_ROLES, Customer, CustomerStatus, Role, User, UserGroup
+from models import (
+    CUSTOMER_ROLES,
+    STAFF_ROLES,
+    Customer,
+    CustomerStatus,
+    Role,
+    User,
+    UserGroup,
+    UserStatus,
+    fold,
+    is_storable,
+)
 from services.errors import Forbidden, NotFound
 
 
@@ -55,6 +66,21 @@ class Actor:
             address=address,
         )
 
+    @classmethod
+    def from_terminal(cls, account: str) -> Actor:
+        """Who has a terminal on the machine may do everything; `account` is his name there."""
+        return cls(
+            user_id=None,
+            login=f"terminal:{account}"[:320],
+            role=Role.LANDLORD,
+            all_groups=True,
+            address="terminal",
+        )
+
+    @property
+    def is_staff(self) -> bool:
+        return self.role in STAFF_ROLES
+
     def may(self, permission: Permission) -> bool:
         return self.role is not None and permission in PERMISSIONS[self.role]
 
@@ -76,8 +102,28 @@ def customers_in_scope(actor: Actor) -> sa.ColumnElement[bool]:
     visible = Customer.status != CustomerStatus.DELETED
     if actor.all_groups:
         return visible
-    groups = sa.select(UserGroup.group_id).where(UserGroup.user_id == actor.user_id)
-    return sa.and_(visible, Customer.group_id.in_(groups))
+    return sa.and_(visible, Customer.group_id.in_(groups_of(actor)))
+
+
+def groups_of(actor: Actor) -> sa.Select[int]:
+    """Ids of the groups that an actor without `all_groups` is limited to."""
+    return sa.select(UserGroup.group_id).where(UserGroup.user_id == actor.user_id)
+
+
+def get_staff_actor(login: str, address: str = "") -> Actor:
+    """A member of staff as an actor, for who acts in his name. Raises NotFound."""
+    found = None
+    if len(login) <= 320 and is_storable(login):
+        found = db.session.scalar(
+            sa.select(User).where(
+                User.login_key == fold(login),
+                User.status == UserStatus.ACTIVE,
+                User.role.in_(STAFF_ROLES),
+            )
+        )
+    if found is None:
+        raise NotFound(f"There is no active member of staff with the login {login}.")
+    return Actor.from_user(found, address)
 
 
 def get_customer(actor: Actor, web_id: str, permission: Permission) -> Customer:

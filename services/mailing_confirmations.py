@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased
 
 from extensions import db, get_settings
 from models import (
@@ -22,6 +23,7 @@ from models import (
     EmailTemplateVersion,
     Lane,
     Mailing,
+    MailingCustomer,
     MailingState,
     SkipReason,
     Suppression,
@@ -111,12 +113,12 @@ def preview_mailing(
     check_selection_size(user_ids)
     template = email_templates.get_template_for(customer, template_id)
     version = email_templates.get_current_version(template)
-    prepared = _prepare(template, version)
+    prepared = prepare_version(template, version)
     rows = db.session.execute(
         sa.select(
             User.id.label("user_id"),
-            _skip_reason(template, include_recent=include_recent).label("skip_reason"),
-            _skip_reason(template, include_recent=False).label("strict_reason"),
+            skip_reason(template.id, include_recent=include_recent).label("skip_reason"),
+            skip_reason(template.id, include_recent=False).label("strict_reason"),
             *recipients.RECIPIENT_COLUMNS,
         )
         .join(Customer, Customer.id == User.customer_id)
@@ -137,8 +139,8 @@ def preview_mailing(
         for row in rows
     ]
     first = next((row for row in rows if row.skip_reason is None), None)
-    message = None if first is None else _first_message(first, prepared)
-    resets_portal, resets_application = _resets(prepared.values())
+    message = None if first is None else render_first(first, prepared)
+    resets_portal, resets_application = resets_of(prepared)
     return MailingPreview(
         template=template,
         version=version,
@@ -150,14 +152,18 @@ def preview_mailing(
     )
 
 
-def _prepare(template: EmailTemplate, version: EmailTemplateVersion) -> dict[str, PreparedMessage]:
+def prepare_version(
+    template: EmailTemplate, version: EmailTemplateVersion
+) -> dict[str, PreparedMessage]:
+    """The messages of a version by language. Raises InvalidInput when one cannot be sent."""
     try:
         return email_templates.prepare_texts(version.id)
     except ValueError as error:
         raise InvalidInput("template", f"{template.name} cannot be sent. {error}") from error
 
 
-def _first_message(row: Any, prepared: dict[str, PreparedMessage]) -> RenderedMessage:
+def render_first(row: Any, prepared: Mapping[str, PreparedMessage]) -> RenderedMessage:
+    """The mail to a row of RECIPIENT_COLUMNS with its passwords hidden. Raises InvalidInput."""
     language = recipients.pick_language(row, prepared)
     hidden = Credentials(recipients.HIDDEN, recipients.HIDDEN)
     try:
@@ -192,7 +198,7 @@ def confirm_mailing(
     if version is None:
         raise NotFound("There is no such version of an e-mail template.")
     template = email_templates.get_template_for(customer, version.template_id)
-    resets_portal, resets_application = _resets(_prepare(template, version).values())
+    resets_portal, resets_application = resets_of(prepare_version(template, version))
     mailing = Mailing(
         customer_id=customer.id,
         template_version_id=version.id,
@@ -212,28 +218,53 @@ def confirm_mailing(
         if made is None:
             raise
         return made
-    audience = sa.and_(User.customer_id == customer.id, User.id.in_(user_ids))
-    _freeze_recipients(mailing, template, audience, include_recent=include_recent)
+    freeze_mailing(
+        actor, mailing, [customer.id], User.id.in_(user_ids), include_recent=include_recent
+    )
     if mailing.total != len(set(user_ids)):
         db.session.rollback()
         raise NotFound("One of the selected users is no longer there. Go back to Users.")
-    if resets_portal:
+    db.session.commit()
+    return mailing
+
+
+def freeze_mailing(
+    actor: Actor,
+    mailing: Mailing,
+    customer_ids: Iterable[int],
+    audience: sa.ColumnElement[bool],
+    *,
+    include_recent: bool,
+) -> None:
+    """Freeze who gets a flushed `mailing`: the users of these customers for whom `audience` holds.
+
+    `audience` is a condition on users, customers and bundles. Everything happens in the caller's
+    transaction, by statements whose number does not depend on the number of users.
+    """
+    version = mailing.template_version
+    db.session.execute(
+        sa.insert(MailingCustomer),
+        [{"mailing_id": mailing.id, "customer_id": each} for each in customer_ids],
+    )
+    _freeze_recipients(mailing, version.template_id, audience, include_recent=include_recent)
+    if mailing.resets_portal_password and mailing.queued:
         _replace_older(mailing)
+    detail: dict[str, Any] = {
+        "template": version.template.name,
+        "version": version.number,
+        "recipients": mailing.queued,
+        "skipped": mailing.skipped,
+    }
+    if mailing.command_run_id is not None:
+        detail |= {"command_run": mailing.command_run_id, "command_line": mailing.command_line}
     record_event(
         actor,
         "mailing.confirmed",
-        customer_id=customer.id,
+        customer_id=mailing.customer_id,
         object_type="mailing",
         object_id=mailing.id,
-        detail={
-            "template": template.name,
-            "version": version.number,
-            "recipients": mailing.queued,
-            "skipped": mailing.skipped,
-        },
+        detail=detail,
     )
-    db.session.commit()
-    return mailing
 
 
 def _find_confirmed(actor: Actor, customer: Customer, confirmation: str) -> Mailing | None:
@@ -252,12 +283,12 @@ def _require_all_found(rows: Sequence[Any], user_ids: Sequence[int]) -> None:
         raise NotFound("One of the selected users is no longer there. Go back to Users.")
 
 
-def _resets(prepared: Iterable[PreparedMessage]) -> tuple[bool, bool]:
-    """Whether the texts carry the portal and the application password.
+def resets_of(prepared: Mapping[str, PreparedMessage]) -> tuple[bool, bool]:
+    """Whether the messages carry the portal and the application password.
 
     Raises Conflict when the languages differ: somebody would lose a password and not get the new.
     """
-    carried = {message.secrets for message in prepared}
+    carried = {message.secrets for message in prepared.values()}
     if len(carried) != 1:
         raise Conflict(
             "The languages of this template carry different passwords, so nothing was sent. "
@@ -267,9 +298,17 @@ def _resets(prepared: Iterable[PreparedMessage]) -> tuple[bool, bool]:
     return "portal password" in secrets, "application password" in secrets
 
 
-def _skip_reason(template: EmailTemplate, *, include_recent: bool) -> sa.ColumnElement[str | None]:
-    """Why a user gets no mail, as SQL over users joined with customers; NULL when he gets it."""
+def skip_reason(
+    template_id: int, *, include_recent: bool, command_run_id: int | None = None
+) -> sa.ColumnElement[str | None]:
+    """Why a user gets no mail, as SQL over users joined with customers; NULL when he gets it.
+
+    What an earlier line of the same command run sends him is recent however long it takes.
+    """
     recent = utcnow() - timedelta(minutes=get_settings().recent_mail_minutes)
+    is_recent: sa.ColumnElement[bool] = Delivery.created_at > recent
+    if command_run_id is not None:
+        is_recent = sa.or_(is_recent, Mailing.command_run_id == command_run_id)
     suppressed = sa.exists().where(Suppression.email_key == User.email_key)
     recently_mailed = sa.exists(
         sa.select(Delivery.id)
@@ -277,8 +316,8 @@ def _skip_reason(template: EmailTemplate, *, include_recent: bool) -> sa.ColumnE
         .join(EmailTemplateVersion, EmailTemplateVersion.id == Mailing.template_version_id)
         .where(
             Delivery.user_id == User.id,
-            Delivery.created_at > recent,
-            EmailTemplateVersion.template_id == template.id,
+            is_recent,
+            EmailTemplateVersion.template_id == template_id,
             Delivery.state.in_([DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.SENT]),
         )
         .correlate(User)
@@ -306,7 +345,7 @@ def _skip_reason(template: EmailTemplate, *, include_recent: bool) -> sa.ColumnE
 
 def _freeze_recipients(
     mailing: Mailing,
-    template: EmailTemplate,
+    template_id: int,
     audience: sa.ColumnElement[bool],
     *,
     include_recent: bool,
@@ -317,10 +356,19 @@ def _freeze_recipients(
         sa.select(
             User.id.label("user_id"),
             User.email.label("email"),
-            _skip_reason(template, include_recent=include_recent).label("skip_reason"),
+            skip_reason(
+                template_id, include_recent=include_recent, command_run_id=mailing.command_run_id
+            ).label("skip_reason"),
         )
         .join(Customer, Customer.id == User.customer_id)
-        .where(audience)
+        .where(
+            User.customer_id.in_(
+                sa.select(MailingCustomer.customer_id).where(
+                    MailingCustomer.mailing_id == mailing.id
+                )
+            ),
+            audience,
+        )
         .subquery()
     )
     db.session.execute(
@@ -367,6 +415,17 @@ def _freeze_recipients(
     db.session.flush()
 
 
+def _shares_customers_with(mailing: Mailing) -> sa.ColumnElement[bool]:
+    """Whether a mailing goes to users of a customer that `mailing` goes to as well."""
+    theirs, ours = aliased(MailingCustomer), aliased(MailingCustomer)
+    return sa.exists(
+        sa.select(theirs.customer_id)
+        .join(ours, ours.customer_id == theirs.customer_id)
+        .where(theirs.mailing_id == Mailing.id, ours.mailing_id == mailing.id)
+        .correlate(Mailing)
+    )
+
+
 def _replace_older(mailing: Mailing) -> None:
     """Take these recipients out of older mailings whose mail has certainly not arrived yet.
 
@@ -379,7 +438,7 @@ def _replace_older(mailing: Mailing) -> None:
         sa.select(Mailing.id)
         .where(
             Mailing.id != mailing.id,
-            Mailing.customer_id == mailing.customer_id,
+            _shares_customers_with(mailing),
             Mailing.queued + Mailing.sending > 0,
             Mailing.resets_portal_password,
             sa.or_(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -21,14 +22,34 @@ from services.errors import Conflict
 from services.mailings import record_mailing_event
 
 
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A step that a person can make a mailing take; `and_then` goes on in its transaction."""
+
+    allowed: frozenset[MailingState]
+    state: MailingState
+    event: str
+    and_then: Callable[[sa.Connection, int], None] | None = None
+
+
+PAUSE = Transition(frozenset({MailingState.RUNNING}), MailingState.PAUSED, "mailing.paused")
+RESUME = Transition(frozenset({MailingState.PAUSED}), MailingState.RUNNING, "mailing.resumed")
+CANCEL = Transition(
+    frozenset({MailingState.RUNNING, MailingState.PAUSED}),
+    MailingState.CANCELLING,
+    "mailing.cancelled",
+    cancel_waiting,
+)
+
+
 def pause_mailing(actor: Actor, mailing: Mailing) -> None:
     """Stop handing out deliveries; those under way end. Raises Conflict unless it runs."""
-    _change_state(actor, mailing, {MailingState.RUNNING}, MailingState.PAUSED, "mailing.paused")
+    _change_and_commit(actor, mailing, PAUSE)
 
 
 def resume_mailing(actor: Actor, mailing: Mailing) -> None:
     """Go on; the caller enqueues `deliver_mailing`. Raises Conflict unless it is paused."""
-    _change_state(actor, mailing, {MailingState.PAUSED}, MailingState.RUNNING, "mailing.resumed")
+    _change_and_commit(actor, mailing, RESUME)
 
 
 def cancel_mailing(actor: Actor, mailing: Mailing) -> None:
@@ -36,14 +57,7 @@ def cancel_mailing(actor: Actor, mailing: Mailing) -> None:
 
     Raises Conflict unless the mailing is open.
     """
-    _change_state(
-        actor,
-        mailing,
-        {MailingState.RUNNING, MailingState.PAUSED},
-        MailingState.CANCELLING,
-        "mailing.cancelled",
-        and_then=cancel_waiting,
-    )
+    _change_and_commit(actor, mailing, CANCEL)
 
 
 def retry_failed(actor: Actor, mailing: Mailing) -> int:
@@ -94,26 +108,32 @@ def retry_failed(actor: Actor, mailing: Mailing) -> int:
     return retried
 
 
-def _change_state(
-    actor: Actor,
-    mailing: Mailing,
-    allowed: set[MailingState],
-    state: MailingState,
-    event: str,
-    and_then: Any = None,
-) -> None:
+def _change_and_commit(actor: Actor, mailing: Mailing, transition: Transition) -> None:
+    try:
+        change_state(actor, mailing, transition)
+    except Conflict:
+        db.session.rollback()
+        raise
+    db.session.commit()
+
+
+def change_state(actor: Actor, mailing: Mailing, transition: Transition) -> None:
+    """Make a mailing take a step, in the caller's transaction.
+
+    Raises Conflict when its state does not allow that; the caller then rolls back.
+    """
     actor.require(Permission.MAILINGS_SEND)
     connection = db.session.connection()
     changed = connection.execute(
         sa.update(Mailing)
-        .where(Mailing.id == mailing.id, Mailing.state.in_(allowed))
-        .values(state=state)
+        .where(Mailing.id == mailing.id, Mailing.state.in_(transition.allowed))
+        .values(state=transition.state)
     ).rowcount
+    db.session.refresh(mailing)
     if not changed:
-        db.session.rollback()
-        db.session.refresh(mailing)
         raise Conflict(f"This mailing is {mailing.state}, so this cannot be done any more.")
-    if and_then is not None:
-        and_then(connection, mailing.id)
-    record_mailing_event(actor, mailing, event, {name: getattr(mailing, name) for name in COUNTERS})
-    db.session.commit()
+    counters = {name: getattr(mailing, name) for name in COUNTERS}
+    if transition.and_then is not None:
+        transition.and_then(connection, mailing.id)
+        db.session.refresh(mailing)
+    record_mailing_event(actor, mailing, transition.event, counters)

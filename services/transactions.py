@@ -34,6 +34,19 @@ def run_transaction(work: Callable[[sa.Connection], T], attempts: int = 5) -> T:
     raise AssertionError("unreachable")
 
 
+def run_session_transaction(work: Callable[[], T], attempts: int = 5) -> T:
+    """Run `work()`, which commits the session, and repeat it as `run_transaction` does."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return work()
+        except DBAPIError as error:
+            db.session.rollback()
+            if attempt == attempts or not _is_worth_repeating(error):
+                raise
+            time.sleep(0.02 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
 def upsert(table: sa.Table) -> Any:
     """An INSERT of the current database that knows ON CONFLICT."""
     dialect = postgresql if db.engine.dialect.name == "postgresql" else sqlite
