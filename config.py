@@ -25,6 +25,7 @@ LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "nl": "Nederla
 
 
 _LONGEST_DELAY = 7 * 24 * 60 * 60
+_LOWEST_CEILING = 0.01
 _LONGEST_BOUNCE_NAME = 27  # A local part has 64, of which the tag of a delivery takes up to 37.
 
 
@@ -132,6 +133,8 @@ class Settings:
     mail_password: str = field(repr=False)
     mail_default_sender: str
     mail_timeout: float
+    mail_max_per_second: float
+    mail_max_per_second_per_domain: float
     bounce_address: str
     session_idle_minutes: int
     session_absolute_hours: int
@@ -205,6 +208,12 @@ class Settings:
             mail_password=read.text("MAIL_PASSWORD"),
             mail_default_sender=sender,
             mail_timeout=read.number("MAIL_TIMEOUT", 30, 0.1, 600),
+            mail_max_per_second=read.number(
+                "MAIL_MAX_PER_SECOND", 500 if mail_server else 0, 0, 100_000
+            ),
+            mail_max_per_second_per_domain=read.number(
+                "MAIL_MAX_PER_SECOND_PER_DOMAIN", 100 if mail_server else 0, 0, 100_000
+            ),
             bounce_address=_bounce_address(read, sender),
             session_idle_minutes=read.integer("SESSION_IDLE_MINUTES", 60, 1, 1440),
             session_absolute_hours=read.integer("SESSION_ABSOLUTE_HOURS", 12, 1, 168),
@@ -225,6 +234,15 @@ class Settings:
         )
         if settings.mail_use_tls and settings.mail_use_ssl:
             read.faults.append("MAIL_USE_TLS and MAIL_USE_SSL are both on. Choose one.")
+        for name, ceiling in (
+            ("MAIL_MAX_PER_SECOND", settings.mail_max_per_second),
+            ("MAIL_MAX_PER_SECOND_PER_DOMAIN", settings.mail_max_per_second_per_domain),
+        ):
+            if 0 < ceiling < _LOWEST_CEILING:
+                read.faults.append(
+                    f"{name} is {ceiling:g}. Write at least {_LOWEST_CEILING:g} mails per second, "
+                    "or 0 for no ceiling."
+                )
         if bool(settings.mail_username) != bool(settings.mail_password):
             read.faults.append("MAIL_USERNAME and MAIL_PASSWORD go together. Give both or none.")
         if read.faults:

@@ -85,6 +85,17 @@ def test_production_starts_with_what_it_needs(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_real_mail_server_is_spared_unless_told_otherwise() -> None:
+    real = {"SECRET_KEY": "x", "MAIL_SERVER": "mail.example.com"}
+    for environ, ceilings in (
+        ({"SECRET_KEY": "x"}, (0, 0)),
+        (real, (500, 100)),
+        ({**real, "MAIL_MAX_PER_SECOND": "0", "MAIL_MAX_PER_SECOND_PER_DOMAIN": "0.5"}, (0, 0.5)),
+    ):
+        settings = Settings.from_env(environ)
+        assert ceilings == (settings.mail_max_per_second, settings.mail_max_per_second_per_domain)
+
+
 def test_production_lists_everything_that_is_missing() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({"FOYER_ENV": "production"})
@@ -146,6 +157,11 @@ def test_every_fault_is_said_at_once() -> None:
         ("SUPPORT_EMAIL", "a@b@c"),
         ("SUPPORT_EMAIL", "a@b.example\r\nBcc: x@y.example"),
         ("MAIL_DEFAULT_SENDER", "welcome"),
+        ("MAIL_MAX_PER_SECOND", "-1"),
+        ("MAIL_MAX_PER_SECOND", "nan"),
+        ("MAIL_MAX_PER_SECOND", "0.001"),
+        ("MAIL_MAX_PER_SECOND_PER_DOMAIN", "many"),
+        ("MAIL_MAX_PER_SECOND_PER_DOMAIN", "1e-300"),
         ("BOUNCE_ADDRESS", "bounces"),
         ("BOUNCE_ADDRESS", "b" * 28 + "@foyer.example"),
         ("BOUNCE_ADDRESS", "zurück@foyer.example"),

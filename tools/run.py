@@ -151,6 +151,9 @@ def _choose_addresses() -> list[str]:
     os.environ["MAIL_PORT"] = str(choose("MAIL_PORT", SMTP_PORT, "the mail server"))
     os.environ["MAILBOX_PORT"] = str(choose("MAILBOX_PORT", MAILBOX_PORT, "the mailbox"))
     os.environ["MAIL_SERVER"] = ports.HOST
+    for ceiling in ("MAIL_MAX_PER_SECOND", "MAIL_MAX_PER_SECOND_PER_DOMAIN"):
+        if not _is_set(ceiling):  # Their defaults spare a real mail server.
+            os.environ[ceiling] = "0"
     os.environ.setdefault("MAILBOX_URL", f"http://{ports.HOST}:{os.environ['MAILBOX_PORT']}/")
     return notes
 

@@ -32,6 +32,8 @@ def make_settings(database_url: str, var_dir: Path, **changes: str) -> Settings:
             "DATABASE_URL": database_url,
             "PROVIDER_NAME": "Foyer Communications",
             "MAIL_TIMEOUT": "5",
+            "MAIL_MAX_PER_SECOND": "0",
+            "MAIL_MAX_PER_SECOND_PER_DOMAIN": "0",
             **changes,
         }
     )

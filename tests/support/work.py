@@ -47,6 +47,8 @@ def environment(settings: Settings, **changes: str) -> dict[str, str]:
         "MAIL_SERVER": settings.mail_server,
         "MAIL_PORT": str(settings.mail_port),
         "MAIL_TIMEOUT": str(settings.mail_timeout),
+        "MAIL_MAX_PER_SECOND": str(settings.mail_max_per_second),
+        "MAIL_MAX_PER_SECOND_PER_DOMAIN": str(settings.mail_max_per_second_per_domain),
         "PUBLIC_URL": settings.public_url,
         "LEASE_SECONDS": str(settings.lease_seconds),
         "SWEEP_SECONDS": str(settings.sweep_seconds),
