@@ -1,6 +1,6 @@
 # Every target does its own set-up: all that is needed beforehand is Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migration lock clean setup setup-dev
+.PHONY: help run test bench lint format migration lock clean setup setup-dev setup-bench
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -18,6 +18,9 @@ run: setup ## Start Foyer with demo data; Ctrl-C stops it
 test: setup-dev ## Run all tests; ARGS="-k users" chooses, ARGS="-n 0" runs in one process
 	@$(BIN)/python -m tools.chromium
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+
+bench: setup-bench ## Measure speed and scale; ARGS="--quick" or "--rows engine-sqlite" for less
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: setup-dev ## Check style and types
 	@$(BIN)/ruff check .
@@ -44,3 +47,6 @@ setup:
 
 setup-dev:
 	@sh tools/python.sh tools/setup.py dev
+
+setup-bench:
+	@sh tools/python.sh tools/setup.py bench

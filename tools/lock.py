@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "base": (),
     "run": ("embedded",),
     "dev": ("embedded", "dev"),
+    "bench": ("embedded", "dev", "bench"),
 }
 
 
@@ -25,10 +26,10 @@ def main(arguments: list[str]) -> int:
     keep = arguments == ["--keep"]
     with tempfile.TemporaryDirectory() as scratch:
         everything = Path(scratch) / "everything.txt"
-        newest = _target("dev")
+        newest = _target("bench")
         if keep and newest.exists():
             everything.write_bytes(newest.read_bytes())
-        _compile(("embedded", "dev"), everything)
+        _compile(EXTRAS["bench"], everything)
         for name, extras in EXTRAS.items():
             _target(name).unlink(missing_ok=True)
             _compile(extras, _target(name), constraint=everything)

@@ -1,4 +1,4 @@
-"""Prepare .venv from the locks: `python tools/setup.py run` or `dev`.
+"""Prepare .venv from the locks: `python tools/setup.py run`, `dev` or `bench`.
 
 Runs under the system's Python, so it uses the standard library only. It is safe to run twice, at
 the same time as itself, and after an installation that was interrupted: a stamp with the lock's
@@ -19,12 +19,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-# The second lock holds everything of the first, so that installing it satisfies both.
+# Each lock holds everything of the one before it, so that installing it satisfies both.
 LOCKS = {
     "run": ROOT / "requirements" / "run.txt",
     "dev": ROOT / "requirements" / "dev.txt",
+    "bench": ROOT / "requirements" / "bench.txt",
 }
-SATISFIES = {"run": ("run",), "dev": ("run", "dev")}
+SATISFIES = {"run": ("run",), "dev": ("run", "dev"), "bench": ("run", "dev", "bench")}
 
 
 class SetupError(Exception):

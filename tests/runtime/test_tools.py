@@ -75,7 +75,7 @@ def test_an_old_python_is_passed_over(tmp_path: Path) -> None:
 
 def test_locks_have_hashes_no_hosts_and_one_version_of_everything() -> None:
     pins: dict[str, set[str]] = {}
-    for name in ("base", "run", "dev"):
+    for name in ("base", "run", "dev", "bench"):
         lock = (ROOT / "requirements" / f"{name}.txt").read_text()
         assert "://" not in lock
         assert "index-url" not in lock
@@ -93,6 +93,7 @@ def test_every_dependency_is_in_its_lock() -> None:
         "base": project["dependencies"],
         "run": [*project["dependencies"], *extras["embedded"]],
         "dev": [*project["dependencies"], *extras["embedded"], *extras["dev"]],
+        "bench": [*project["dependencies"], *(each for every in extras.values() for each in every)],
     }
     for name, requirements in wanted.items():
         lock = (ROOT / "requirements" / f"{name}.txt").read_text()
