@@ -371,8 +371,25 @@ def parse(text: str) -> tuple[Command, ...]:
         if count > MAX_COMMANDS or len(errors) > MAX_ERRORS:
             break
     if errors:
-        raise CommandErrors(_first(errors))
+        raise CommandErrors(limit_errors(errors))
     return tuple(commands)
+
+
+def limit_errors(errors: list[CommandError]) -> list[CommandError]:
+    """Return the errors that are told: MAX_ERRORS, and a last one when there are more."""
+    if len(errors) <= MAX_ERRORS:
+        return errors
+    more = errors[MAX_ERRORS]
+    return [
+        *errors[:MAX_ERRORS],
+        CommandError(
+            more.line,
+            more.column,
+            more.length,
+            f"There are more than {MAX_ERRORS:,} errors. The first {MAX_ERRORS:,} are listed.",
+            "fewer errors",
+        ),
+    ]
 
 
 def format_command(command: Command) -> str:
@@ -696,23 +713,6 @@ def _check_set(names: tuple[Name, ...], *, optional: bool = False) -> None:
 
 def _set(names: tuple[Name, ...]) -> str:
     return ";".join(name.text for name in names)
-
-
-def _first(errors: list[CommandError]) -> list[CommandError]:
-    """The errors that are told, with a last one when there are more."""
-    if len(errors) <= MAX_ERRORS:
-        return errors
-    more = errors[MAX_ERRORS]
-    return [
-        *errors[:MAX_ERRORS],
-        CommandError(
-            more.line,
-            more.column,
-            more.length,
-            f"There are more than {MAX_ERRORS:,} errors. The first {MAX_ERRORS:,} are listed.",
-            "fewer errors",
-        ),
-    ]
 
 
 def _arguments(word: str) -> str:

@@ -20,6 +20,7 @@ from models import (
     EmailTemplateVersion,
     Mailing,
     MailingCustomer,
+    SkipReason,
     User,
     utcnow,
 )
@@ -27,7 +28,7 @@ from services.actors import Actor, Permission, groups_of
 from services.audit_events import record_event
 from services.csv_export import as_text
 from services.errors import Forbidden, NotFound
-from services.paging import Page, keyset_page
+from services.paging import Page, keyset_page, parse_id_key
 
 _WITH_AUTHOR = (
     joinedload(Mailing.template_version).joinedload(EmailTemplateVersion.template),
@@ -143,18 +144,11 @@ def _page_by_id(
         key=row_id,
         row_id=row_id,
         key_of=lambda row: (str(row.id), row.id),
-        parse_key=_parse_id,
+        parse_key=parse_id_key,
         descending=descending,
         size=size,
         cursor=cursor,
     )
-
-
-def _parse_id(raw: str) -> int:
-    value = int(raw) if len(raw) < 20 else -1
-    if not 0 <= value < 2**63:
-        raise ValueError("not the id of a row")
-    return value
 
 
 def list_deliveries_to(actor: Actor, user: User, *, size: int = 10) -> list[Delivery]:
@@ -258,6 +252,16 @@ def measure_pace(mailing: Mailing, now: datetime | None = None) -> Pace:
     elapsed = ((mailing.finished_at or now or utcnow()) - mailing.started_at).total_seconds()
     rate = done / max(elapsed, 0.001)
     return Pace(rate, round(mailing.waiting / rate) if mailing.is_open else None)
+
+
+def count_skipped(mailing: Mailing) -> dict[SkipReason, int]:
+    """How many of a mailing's recipients are skipped for which reason."""
+    rows = db.session.execute(
+        sa.select(Delivery.skip_reason, sa.func.count())
+        .where(Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.SKIPPED)
+        .group_by(Delivery.skip_reason)
+    )
+    return {reason: count for reason, count in rows if reason is not None}
 
 
 _MEASURED_MAILS = 100

@@ -91,3 +91,11 @@ def keyset_page(
         previous=encode_cursor("b", *key_of(rows[0])) if rows and has_previous else None,
         next=encode_cursor("a", *key_of(rows[-1])) if rows and has_next else None,
     )
+
+
+def parse_id_key(raw: str) -> int:
+    """The key of a list that is ordered by id alone; ValueError for what cannot be one."""
+    value = int(raw) if len(raw) < 20 else -1
+    if not 0 <= value < 2**63:
+        raise ValueError("not the id of a row")
+    return value
