@@ -5,6 +5,7 @@ import unicodedata
 from base64 import b64encode
 from email.utils import parseaddr
 from functools import lru_cache
+from typing import NewType
 
 import idna
 
@@ -17,20 +18,26 @@ class AddressError(MessageError):
     """An e-mail address that no mail can be sent to."""
 
 
+EnvelopeAddress = NewType("EnvelopeAddress", str)
+"""An address that `envelope_address` has found fit for the wire."""
+
+
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u00a1-\U0010ffff]+"
 _LOCAL = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
                      r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # fmt: skip
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/^_`{|}~-]+)*")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROLS_IN_LINES = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]+")
 _NEWLINES = re.compile("\r\n|[\r\n\x0b\x0c\x85\u2028\u2029]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN_HEADER_LENGTH = 60
+_LONGEST_LINE = 78
 _ENCODED_WORD_BYTES = 39  # 66 characters with its frame: fits behind the longest header name.
 
 
-def envelope_address(address: str) -> tuple[str, bool]:
+def envelope_address(address: str) -> tuple[EnvelopeAddress, bool]:
     """Return the address as the SMTP envelope wants it, and whether SMTPUTF8 is needed.
 
     An internationalised domain becomes punycode. Only a local part beyond ASCII needs SMTPUTF8.
@@ -45,7 +52,7 @@ def envelope_address(address: str) -> tuple[str, bool]:
     wire = f"{local}@{_ascii_domain(domain)}"
     if len(local.encode()) > 64 or len(wire.encode()) > 254:
         raise AddressError("The e-mail address is too long.")
-    return wire, needs_utf8
+    return EnvelopeAddress(wire), needs_utf8
 
 
 @lru_cache(maxsize=4096)
@@ -82,14 +89,19 @@ def header_text(value: str) -> str:
     return _encoded_words(value)
 
 
-def address_header(name: str, display_name: str, address: str) -> str:
-    """Return a whole header line, without its line end, for one address in envelope form."""
-    phrase = _phrase(" ".join(clean_line(display_name).split()))
-    if not phrase:
-        return f"{name}: {address}"
-    head = f"{name}: {phrase}"
-    width = len(head) - (head.rfind("\n") + 1) + len(address) + 3
-    return f"{head}{' ' if width <= 78 else chr(13) + chr(10) + ' '}<{address}>"
+def address_value(header: str, display_name: str, address: EnvelopeAddress) -> str:
+    """Return the value of a header that holds one address, folded where it is long."""
+    if _PLAIN_NAME.fullmatch(display_name) and len(display_name) <= _PLAIN_HEADER_LENGTH:
+        phrase = display_name
+    else:
+        phrase = _phrase(" ".join(clean_line(display_name).split()))
+        if not phrase:
+            return address
+    value = f"{phrase} <{address}>"
+    first_line = 0 if "\n" in phrase else len(header) + 2
+    if first_line + len(value) - (value.rfind("\n") + 1) <= _LONGEST_LINE:
+        return value
+    return f"{phrase}\r\n <{address}>"
 
 
 def _phrase(text: str) -> str:
@@ -102,6 +114,9 @@ def _phrase(text: str) -> str:
 
 
 def _encoded_words(text: str) -> str:
+    whole = text.encode()
+    if len(whole) <= _ENCODED_WORD_BYTES:
+        return f"=?utf-8?b?{b64encode(whole).decode()}?="
     words: list[str] = []
     chunk = b""
     for character in text:
@@ -122,8 +137,9 @@ def dot_stuff(message: bytes) -> bytes:
 
 
 def mailbox(header: str, written: str) -> tuple[str, str]:
+    """Return the address for the envelope, and the whole header. Raises AddressError."""
     name, address = parseaddr(written)
     wire, needs_utf8 = envelope_address(address)
     if needs_utf8:
         raise AddressError(f"The address in {header} must be ASCII before the @.")
-    return wire, address_header(header, name, wire)
+    return wire, f"{header}: {address_value(header, name, wire)}"

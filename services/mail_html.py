@@ -127,7 +127,7 @@ def html_nodes(
         direction="rtl" if base_language(language) in _RIGHT_TO_LEFT else "ltr",
         **_accent(provider.accent),
     )
-    return marks.find(clean_lines(_inliner.inline(document)))
+    return marks.find(clean_lines(_inliner.inline(document)).rstrip("\n") + "\n")
 
 
 def _accent(colour: str) -> dict[str, str]:

@@ -2,40 +2,37 @@
 
 Building a message object for each recipient is the largest single cost of bulk mail. So everything
 that is the same for all is done once in `compile_message`: parsing, cleaning, layout, CSS, headers,
-and the quoted-printable form of every line without a placeholder. `PreparedMessage.render` fills in
+and the quoted-printable form of the text between placeholders. `PreparedMessage.render` fills in
 the rest.
 """
 
-import binascii
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from email.utils import format_datetime
-from urllib.parse import quote
-
-import markupsafe
+from functools import lru_cache
 
 from services.mail_headers import (
+    EnvelopeAddress,
     MessageError,
-    address_header,
+    address_value,
     clean_line,
     clean_lines,
     envelope_address,
-    header_text,
     mailbox,
 )
-from services.mail_html import Context, ProviderBranding, check_link, html_nodes, text_footer
-from services.placeholders import (
-    Field,
-    Kind,
-    Node,
-    OptionalPart,
-    Placeholder,
-    error_at,
-    fields_of,
-    parse,
+from services.mail_html import Context, ProviderBranding, html_nodes, text_footer
+from services.message_layouts import (
+    Layouts,
+    Pieces,
+    clean_values,
+    encode_text,
+    fill,
+    pieces_of,
+    placeholders_of,
 )
+from services.placeholders import error_at, fields_of, parse
 
 # “=_” cannot occur in quoted-printable, so this never collides with a body.
 _BOUNDARY = "=_foyer"
@@ -51,157 +48,48 @@ class RenderedMessage:
     html: str
 
 
-def _escape(value: str) -> str:
-    return str(markupsafe.escape(value))
+@lru_cache(maxsize=64)
+def _date_value(date: datetime, zone: tzinfo, fold: int) -> bytes:
+    """`zone` and `fold` belong to the key: dates that differ in these alone are equal."""
+    return format_datetime(date).encode()
 
 
-_WRITERS: Mapping[Context, Callable[[str], str]] = {
-    Context.TEXT: lambda value: value.replace("\n", "\r\n"),
-    Context.HTML: lambda value: _escape(value).replace("\n", "<br>\r\n"),
-    Context.HREF: lambda value: _escape(check_link(value)) if value else "",
-    Context.HREF_PART: lambda value: _escape(quote(value, safe="@")),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """All the ways in which one message writes one placeholder: (key, writer) pairs."""
-
-    placeholder: Placeholder
-    writers: tuple[tuple[str, Callable[[str], str]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """An optional part: a `%` pattern that is left out when one of `names` is empty."""
-
-    key: str
-    names: tuple[str, ...]
-    pattern: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Pattern:
-    """One part of a message as `%` patterns over keys.
-
-    `chunks` hold whole lines: bytes are quoted-printable already, strings are patterns.
-    """
-
-    whole: str
-    chunks: tuple[bytes | str, ...]
-    groups: tuple[_Group, ...]
-
-    def text(self, fields: dict[str, str]) -> str:
-        self._fill_groups(fields)
-        return self.whole % fields
-
-    def quoted(self, fields: dict[str, str]) -> bytes:
-        self._fill_groups(fields)
-        return b"".join(
-            [
-                chunk if isinstance(chunk, bytes) else _quoted_printable(chunk % fields)
-                for chunk in self.chunks
-            ]
-        )
-
-    def _fill_groups(self, fields: dict[str, str]) -> None:
-        for group in self.groups:
-            present = all(fields[name] for name in group.names)
-            fields[group.key] = group.pattern % fields if present else ""
-
-
-def _quoted_printable(text: str) -> bytes:
-    # b2a_qp takes its line ends from the first one in the data; `text` always ends in CRLF.
-    return binascii.b2a_qp(text.encode(), istext=True)
-
-
-class _PatternBuilder:
-    """Collects the keys that the parts of one message use."""
-
-    def __init__(self) -> None:
-        self.contexts: dict[str, set[Context]] = {}
-        self.placeholders: dict[str, Placeholder] = {}
-        self._groups = 0
-
-    def build(self, nodes: tuple[Node, ...], contexts: Iterator[Context]) -> _Pattern:
-        """Return the pattern of `nodes`; `contexts` gives one context per field, in order."""
-        parts: list[str] = []
-        groups: list[_Group] = []
-        for node in nodes:
-            if isinstance(node, OptionalPart):
-                names = tuple({f"{field.placeholder.name}|given": None for field in node.nodes
-                               if isinstance(field, Field)})  # fmt: skip
-                inner = "".join(self._piece(part, contexts) for part in node.nodes)
-                self._groups += 1
-                groups.append(_Group(f"group {self._groups}", names, inner))
-                parts.append(f"%(group {self._groups})s")
-            else:
-                parts.append(self._piece(node, contexts))
-        whole = "".join(parts)
-        if not whole.endswith("\r\n"):
-            whole += "\r\n"
-        return _Pattern(whole, tuple(_chunks(whole)), tuple(groups))
-
-    def slots(self) -> tuple[_Slot, ...]:
-        return tuple(
-            _Slot(
-                placeholder,
-                tuple(
-                    (f"{name}|{where}", _WRITERS[where]) for where in sorted(self.contexts[name])
-                ),
-            )
-            for name, placeholder in self.placeholders.items()
-        )
-
-    def _piece(self, node: str | Field, contexts: Iterator[Context]) -> str:
-        if isinstance(node, str):
-            return node.replace("\n", "\r\n").replace("%", "%%")
-        context = next(contexts)
-        name = node.placeholder.name
-        self.placeholders[name] = node.placeholder
-        self.contexts.setdefault(name, set()).add(context)
-        return f"%({name}|{context})s"
-
-
-def _chunks(whole: str) -> Iterator[bytes | str]:
-    """Split a pattern into runs of whole lines, encoding those that are the same for all."""
-    run: list[str] = []
-    filled = False
-    for line in whole.removesuffix("\r\n").split("\r\n"):
-        if run and filled != ("%(" in line):
-            yield _finish(run, filled)
-            run = []
-        filled = "%(" in line
-        run.append(line + "\r\n")
-    yield _finish(run, filled)
-
-
-def _finish(run: list[str], filled: bool) -> bytes | str:
-    return "".join(run) if filled else _quoted_printable("".join(run).replace("%%", "%"))
-
-
-@dataclass(frozen=True)
 class PreparedMessage:
-    """A message ready to be filled for many recipients. Immutable; share it between threads."""
+    """A message ready to be filled for many recipients. Share it between threads."""
 
-    envelope_from: str
-    language: str
-    _slots: tuple[_Slot, ...]
-    _subject: _Pattern
-    _text: _Pattern
-    _html: _Pattern
-    _head: bytes
-    _tail: bytes
+    def __init__(
+        self,
+        *,
+        envelope_from: str,
+        language: str,
+        subject: Pieces,
+        text: Pieces,
+        html: Pieces,
+        headers: str,
+    ) -> None:
+        """`headers` are those that are the same for every recipient."""
+        self.envelope_from = envelope_from
+        self.language = language
+        self._subject, self._text, self._html = subject, text, html
+        self._placeholders = placeholders_of(subject, text, html)
+        body = (
+            headers + _part_head("plain"),
+            *encode_text(text),
+            _part_head("html"),
+            *encode_text(html),
+            f"\r\n--{_BOUNDARY}--\r\n",
+        )
+        self._layouts = Layouts(subject, body)
 
     @property
     def placeholders(self) -> frozenset[str]:
         """Names of the placeholders that need a value."""
-        return frozenset(slot.placeholder.name for slot in self._slots)
+        return frozenset(each.name for each in self._placeholders)
 
     @property
     def secrets(self) -> frozenset[str]:
         """Names of the credentials that the message carries."""
-        return frozenset(slot.placeholder.name for slot in self._slots if slot.placeholder.secret)
+        return frozenset(each.name for each in self._placeholders if each.secret)
 
     def render(
         self,
@@ -211,69 +99,45 @@ class PreparedMessage:
         to_address: str,
         message_id: str,
         date: datetime,
+        envelope_to: EnvelopeAddress | None = None,
     ) -> bytes:
-        """Return the final message: CRLF line ends, not dot-stuffed.
+        """Return the final message as SMTP's DATA takes it.
 
-        `message_id` includes its angle brackets and `date` is aware. ASCII only, unless the local
-        part of `to_address` needs SMTPUTF8. Raises MessageError for a missing value or a link
-        that is none, AddressError for the address, ValueError for the other two.
+        Lines end in CRLF, the last one included, none begins with a dot, and there is no bare CR or
+        LF: only the closing dot is missing. `message_id` includes its angle brackets and `date` is
+        aware. `envelope_to` is what `envelope_address` made of `to_address`, where that is known.
+        ASCII only, unless the local part of `to_address` needs SMTPUTF8. Raises MessageError for a
+        missing value or a link that is none, AddressError for the address, ValueError for the
+        other two.
         """
         if not _MESSAGE_ID.fullmatch(message_id) or len(message_id) > 250:
             raise ValueError("message_id must look like <id@domain>")
         if date.tzinfo is None:
             raise ValueError("date must be aware")
-        fields = self._fields(values)
-        address, _ = envelope_address(to_address)
-        subject = header_text(self._subject.text(fields))
-        head = (
-            f"{address_header('To', to_name, address)}\r\nSubject: {subject}\r\n"
-            f"Date: {format_datetime(date)}\r\nMessage-ID: {message_id}\r\n"
-        ).encode()
-        return b"".join(
-            (
-                head,
-                self._head,
-                self._text.quoted(fields),
-                _HTML_HEAD,
-                self._html.quoted(fields),
-                self._tail,
-            )
+        if envelope_to is None:
+            envelope_to, _ = envelope_address(to_address)
+        return self._layouts.fill(
+            values,
+            to=address_value("To", to_name, envelope_to).encode(),
+            date=_date_value(date, date.tzinfo, date.fold),
+            message_id=message_id.encode(),
         )
 
     def preview(self, values: Mapping[str, str]) -> RenderedMessage:
         """Return the message for a page. Raises MessageError."""
-        fields = self._fields(values)
+        cleaned = clean_values(self._placeholders, values)
         return RenderedMessage(
-            clean_line(self._subject.text(fields)).strip(),
-            self._text.text(fields).replace("\r\n", "\n"),
-            self._html.text(fields).replace("\r\n", "\n"),
+            clean_line(fill(self._subject, cleaned)).strip(),
+            fill(self._text, cleaned),
+            fill(self._html, cleaned),
         )
 
-    def _fields(self, values: Mapping[str, str]) -> dict[str, str]:
-        """Return every key that the patterns use, groups excepted."""
-        fields: dict[str, str] = {}
-        for slot in self._slots:
-            placeholder = slot.placeholder
-            try:
-                value = values[placeholder.name]
-            except KeyError:
-                raise MessageError(f"There is no value for “(({placeholder.name}))”.") from None
-            if not value.isprintable():
-                multiline = placeholder.kind is Kind.MULTILINE
-                value = clean_lines(value).strip("\n") if multiline else clean_line(value)
-            fields[f"{placeholder.name}|given"] = value.strip()
-            for key, write in slot.writers:
-                try:
-                    fields[key] = write(value)
-                except MessageError as error:
-                    raise MessageError(f"“(({placeholder.name}))”: {error}") from None
-        return fields
 
-
-_PART_HEAD = (
-    "Content-Type: text/{}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"
-)
-_HTML_HEAD = f"\r\n--{_BOUNDARY}\r\n{_PART_HEAD.format('html')}\r\n".encode()
+def _part_head(subtype: str) -> str:
+    return (
+        f"\r\n--{_BOUNDARY}\r\nContent-Type: text/{subtype}; charset=utf-8\r\n"
+        "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+    )
 
 
 def compile_message(
@@ -302,20 +166,14 @@ def compile_message(
     text_nodes = (*parse(_source(text, "text"), system=system), text_footer(provider, language))
     document, html_contexts = html_nodes(_source(html, "HTML"), provider, language, system)
 
-    builder = _PatternBuilder()
-    subject_pattern = builder.build(subject_nodes, _always(Context.TEXT))
-    text_pattern = builder.build(text_nodes, _always(Context.TEXT))
-    html_pattern = builder.build(document, iter(html_contexts))
-    envelope_from, head = _common_headers(sender, reply_to, language)
+    envelope_from, headers = _common_headers(sender, reply_to, language)
     return PreparedMessage(
         envelope_from=envelope_from,
         language=language,
-        _slots=builder.slots(),
-        _subject=subject_pattern,
-        _text=text_pattern,
-        _html=html_pattern,
-        _head=head,
-        _tail=f"\r\n--{_BOUNDARY}--\r\n".encode(),
+        subject=pieces_of(subject_nodes, _always(Context.TEXT)),
+        text=pieces_of(text_nodes, _always(Context.TEXT)),
+        html=pieces_of(document, iter(html_contexts)),
+        headers=headers,
     )
 
 
@@ -331,7 +189,7 @@ def _always(context: Context) -> Iterator[Context]:
         yield context
 
 
-def _common_headers(sender: str, reply_to: str | None, language: str) -> tuple[str, bytes]:
+def _common_headers(sender: str, reply_to: str | None, language: str) -> tuple[str, str]:
     """Return the envelope sender, and the headers that are the same for every recipient."""
     if not re.fullmatch(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*", language):
         raise MessageError("The language is not a language tag.")
@@ -345,8 +203,5 @@ def _common_headers(sender: str, reply_to: str | None, language: str) -> tuple[s
         f"Content-Language: {language}",
         "MIME-Version: 1.0",
         f'Content-Type: multipart/alternative; boundary="{_BOUNDARY}"',
-        "",
-        f"--{_BOUNDARY}",
-        _PART_HEAD.format("plain"),
     ]
-    return envelope_from, ("\r\n".join(lines) + "\r\n").encode()
+    return envelope_from, "\r\n".join(lines) + "\r\n"

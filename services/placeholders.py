@@ -25,6 +25,7 @@ class Placeholder:
     """One entry of the list that template editors choose from.
 
     `secret` values are credentials: never shown in previews or stored in clear.
+    `shared` values are the same for many recipients, so that rendering may keep them.
     `system_only` values exist in the system's own mails alone.
     """
 
@@ -33,6 +34,7 @@ class Placeholder:
     sample: str
     kind: Kind = Kind.TEXT
     secret: bool = False
+    shared: bool = False
     system_only: bool = False
 
 
@@ -53,33 +55,46 @@ _ALL = (
         secret=True,
     ),
     Placeholder(
-        "portal link", "Address of the portal", "https://portal.example/login", kind=Kind.URL
+        "portal link",
+        "Address of the portal",
+        "https://portal.example/login",
+        kind=Kind.URL,
+        shared=True,
     ),
     Placeholder(
         "application link",
         "Address of the customer's application platform",
         "https://apps.example",
         kind=Kind.URL,
+        shared=True,
     ),
     Placeholder(
-        "help link", "Address of the help page", "https://portal.example/help", kind=Kind.URL
+        "help link",
+        "Address of the help page",
+        "https://portal.example/help",
+        kind=Kind.URL,
+        shared=True,
     ),
-    Placeholder("help contact", "Whom to ask for help", "help@portal.example"),
-    Placeholder("customer name", "Name of the customer", "KentonElectronics"),
-    Placeholder("bundle", "Bundle of the user", "Entry3PhoneNextGenBundle"),
+    Placeholder("help contact", "Whom to ask for help", "help@portal.example", shared=True),
+    Placeholder("customer name", "Name of the customer", "KentonElectronics", shared=True),
+    Placeholder("bundle", "Bundle of the user", "Entry3PhoneNextGenBundle", shared=True),
     Placeholder(
         "services",
         "Services of the user, one per line",
         "Desk phone\nVoicemail\nMobile app",
         kind=Kind.MULTILINE,
+        shared=True,
     ),
     Placeholder(
         "setup instructions",
         "What the customer wants its users to do first",
         "Install the app on your phone.\nSign in with your login and the application password.",
         kind=Kind.MULTILINE,
+        shared=True,
     ),
-    Placeholder("provider name", "Name of the service provider", "Foyer Communications"),
+    Placeholder(
+        "provider name", "Name of the service provider", "Foyer Communications", shared=True
+    ),
     Placeholder(
         "reset link",
         "Link to choose a new password, good for one use",
