@@ -3,7 +3,7 @@
 import email
 import email.policy
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import parseaddr
@@ -23,8 +23,8 @@ from services.mail_headers import (
 )
 from services.mail_html import ProviderBranding
 from services.mail_texts import DEFAULT_TEMPLATES, load_default_template, load_system_mail
-from services.messages import PreparedMessage, compile_message
-from services.placeholders import PlaceholderError, sample_values
+from services.messages import PreparedMessage, RenderedMessage, compile_message
+from services.placeholders import PLACEHOLDERS, PlaceholderError, sample_values
 
 PROVIDER = ProviderBranding(
     name="Foyer Communications",
@@ -76,7 +76,12 @@ def strict(wire: bytes) -> EmailMessage:
     """Parse, and check what holds for every message on the wire."""
     assert wire.count(b"\n") == wire.count(b"\r") == wire.count(b"\r\n")
     assert b"\0" not in wire
-    assert max(map(len, wire.split(b"\r\n"))) <= 998
+    head, _, content = wire.partition(b"\r\n\r\n")
+    assert max(map(len, head.split(b"\r\n"))) <= 78
+    assert max(map(len, content.split(b"\r\n"))) <= 76
+    assert not re.search(rb"^\.", wire, re.MULTILINE)
+    assert wire.endswith(b"\r\n")
+    assert wire.isascii()
     message = email.message_from_bytes(wire, policy=STRICT)
     for part in message.walk():
         assert not part.defects
@@ -156,6 +161,145 @@ def test_any_value_comes_back_as_it_was_and_nothing_else_changes(
         "https://portal.example/login",
         "mailto:ada.kenton@kenton-electronics.com",
     ]
+
+
+WRITTEN = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["((full name))", "((login))", "((services))", "((customer name))", "((extension))",
+             "((portal password))", "[[Ext. ((extension))]]", "\n\n[[((services)) ((login))]]\n\n",
+             "[[. ((customer name))\n]]", "\n", "\n.", " ", " \n", "=", "100 %", "%b", "%%", "é"]
+        ),
+        st.text(st.characters(exclude_characters="()[]<>&'\""), max_size=100),
+    ),
+    max_size=8,
+).map("".join)  # fmt: skip
+
+
+def as_the_library_sends_it(shown: RenderedMessage) -> EmailMessage:
+    message = EmailMessage()
+    message.set_content(shown.text, cte="quoted-printable")
+    message.add_alternative(shown.html, subtype="html", cte="quoted-printable")
+    return email.message_from_bytes(bytes(message), policy=email.policy.default)
+
+
+@given(
+    text=WRITTEN,
+    values=st.fixed_dictionaries(
+        dict.fromkeys(("full name", "login", "services", "customer name"), NASTY)
+        | {"extension": st.sampled_from(["", " ", "\n", "204", ".5", "=41", "O'Brien & <sons>"])}
+    ),
+)
+def test_the_wire_carries_what_the_preview_shows(text: str, values: dict[str, str]) -> None:
+    message = prepare(text=f"x{text}", html=f"<p>{text}</p>x")
+    values = sample_values() | values
+    shown = message.preview(values)
+    expected = as_the_library_sends_it(shown)
+
+    for _ in ("new", "kept"):
+        received = strict(render(message, values))
+        for kind in ("plain", "html"):
+            assert body(received, kind).replace("\r\n", "\n") == body(expected, kind)
+    assert body(expected, "plain") == shown.text
+    assert body(expected, "html") == shown.html
+
+
+@given(password=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=100))
+@example(password=".=41.=\\")
+@example(password="x" * 76)
+def test_a_password_arrives_character_by_character(password: str) -> None:
+    message = prepare(
+        text="Password:\n((portal password))\nEnd", html="<code>((portal password))</code>"
+    )
+    parsed = strict(render(message, {"portal password": password}))
+
+    assert body(parsed, "plain").split("\r\n")[1] == password
+    assert password in Words(body(parsed, "html")).words
+
+
+def test_no_credential_is_kept_for_the_next_recipient() -> None:
+    assert not [each.name for each in PLACEHOLDERS.values() if each.secret and each.shared]
+
+
+def test_what_one_customer_has_is_not_shown_to_another() -> None:
+    message = prepare(
+        "Mail from ((customer name))",
+        "((customer name)) for ((login))[[, ((bundle))]][[, extension ((extension))]]\n\n",
+        "<p>((customer name)): ((login))</p>[[<p>((extension))</p>]]",
+    )
+    first = {"customer name": "Kenton", "bundle": "Entry", "login": "ada", "extension": "1"}
+    for changes, shown in [
+        ({}, "Kenton for ada, Entry, extension 1"),
+        ({"customer name": "Larkspur"}, "Larkspur for ada, Entry, extension 1"),
+        ({"extension": ""}, "Kenton for ada, Entry"),
+        ({"bundle": " "}, "Kenton for ada, extension 1"),
+        ({"login": "eve"}, "Kenton for eve, Entry, extension 1"),
+        ({}, "Kenton for ada, Entry, extension 1"),
+    ]:
+        values = first | changes
+        parsed = strict(render(message, values))
+        assert body(parsed, "plain").split("\r\n")[0] == shown
+        assert parsed["Subject"] == f"Mail from {values['customer name']}"
+        words = Words(body(parsed, "html")).words
+        assert f"{values['customer name']}: {values['login']}" in words
+
+
+def test_more_customers_than_are_kept_get_their_own_mails() -> None:
+    message = prepare("((customer name))", "((customer name))!")
+
+    for number in [*range(1500), 0, 1, 2]:
+        wire = render(message, {"customer name": f"Customer {number}"})
+        assert f"\r\nSubject: Customer {number}\r\n".encode() in wire
+        assert f"\r\nCustomer {number}=\r\n!".encode() in wire
+
+
+@pytest.mark.parametrize("hours", [0, 1, -5])
+def test_the_date_is_that_of_its_own_time_zone(hours: int) -> None:
+    date = DATE.astimezone(timezone(timedelta(hours=hours)))
+    wire = prepare().render(
+        sample_values(), to_name="", to_address="a@b.c", message_id="<1@x.y>", date=date
+    )
+
+    assert strict(wire)["Date"].datetime.isoformat() == date.isoformat()
+
+
+def test_a_date_without_a_time_zone_is_refused() -> None:
+    date = DATE.replace(tzinfo=None)
+    with pytest.raises(ValueError, match="aware"):
+        prepare().render({}, to_name="", to_address="a@b.c", message_id="<1@x.y>", date=date)
+
+
+def test_an_envelope_address_that_is_known_is_not_worked_out_again() -> None:
+    envelope_to, _ = envelope_address("ada@bücher.example")
+    wire = prepare().render(
+        {},
+        to_name="Ada",
+        to_address="ada@bücher.example",
+        envelope_to=envelope_to,
+        message_id="<1@x.y>",
+        date=DATE,
+    )
+
+    assert b"To: Ada <ada@xn--bcher-kva.example>\r\n" in wire
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("Ada Kenton", "To: Ada Kenton <ada@kenton.example>"),
+        ("  Ada \t Kenton ", "To: Ada Kenton <ada@kenton.example>"),
+        ("", "To: ada@kenton.example"),
+        ("Kenton, Ada", 'To: "Kenton, Ada" <ada@kenton.example>'),
+        ("=?x", "To: =?utf-8?b?PT94?= <ada@kenton.example>"),
+        ("x" * 53, f"To: {'x' * 53} <ada@kenton.example>"),
+        ("x" * 54, f"To: {'x' * 54}\r\n <ada@kenton.example>"),
+    ],
+)
+def test_names_stand_before_the_address_on_lines_of_78(name: str, header: str) -> None:
+    wire = render(prepare(), name=name)
+
+    assert wire.startswith(f"{header}\r\n".encode())
+    strict(wire)
 
 
 @given(text=NASTY)
