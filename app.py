@@ -12,12 +12,13 @@ from blueprints import errors, pages, security
 from blueprints.account.views import bp as account
 from blueprints.customers.views import bp as customers
 from blueprints.mailings.views import bp as mailings
+from blueprints.mailings.views import staff_bp as staff_mailings
 from blueprints.system.views import bp as system
 from blueprints.users.views import bp as users
 from config import PROJECT_ROOT, Settings
 from extensions import csrf, db, login_manager, migrate, queues
 
-BLUEPRINTS = (account, customers, mailings, system, users)
+BLUEPRINTS = (account, customers, mailings, staff_mailings, system, users)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

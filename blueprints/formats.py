@@ -36,14 +36,35 @@ def format_relative_time(at: datetime, now: datetime) -> str:
     return f"{at.day} {at:%b %Y}"
 
 
+def format_duration(seconds: int) -> str:
+    """A duration, roundly: `5 seconds`, `2 minutes`, `3 hours`."""
+    for unit, word in ((3600, "hour"), (60, "minute")):
+        if seconds >= unit * 1.5:
+            return f"{round(seconds / unit)} {word}s"
+        if seconds >= unit:
+            return f"a{'n' if word == 'hour' else ''} {word}"
+    return f"{max(1, seconds)} second{'' if seconds <= 1 else 's'}"
+
+
+def format_rate(per_second: float, language: str = "en") -> str:
+    """A rate of mails in words, per minute where that is more telling; empty for none."""
+    if not per_second:
+        return ""
+    if per_second < 1:
+        return f"{per_second * 60:.0f} mails a minute"
+    return f"{format_number(round(per_second), language)} mails a second"
+
+
 def register_formats(
     app: Flask, *, zone: Callable[[], tzinfo], language: Callable[[], str]
 ) -> None:
-    """Add the filters `number`, `exact_time` and `relative_time`.
+    """Add the filters `number`, `duration`, `rate`, `exact_time` and `relative_time`.
 
     `zone` and `language` answer for the reader of the page being rendered.
     """
     app.add_template_filter(lambda value: format_number(value, language()), "number")
+    app.add_template_filter(format_duration, "duration")
+    app.add_template_filter(lambda value: format_rate(value, language()), "rate")
     app.add_template_filter(lambda at: format_exact_time(at, zone()), "exact_time")
     app.add_template_filter(
         lambda at: format_relative_time(at.astimezone(zone()), datetime.now(UTC)), "relative_time"

@@ -53,12 +53,15 @@ def nav_items() -> list[NavItem]:
     if actor.may(Permission.CUSTOMERS_READ):
         href = url_for("customers.index")
         items.append(NavItem("Customers", "building-2", href, here == "customers"))
+        href = url_for("staff_mailings.index")
+        items.append(NavItem("Mailings", "mails", href, here == "staff_mailings"))
     if customer is not None and actor.may(Permission.USERS_READ):
         web_id = customer.web_id
         href = url_for("users.index", web_id=web_id)
         items.append(NavItem("Users", "users", href, here == "users"))
         href = url_for("mailings.index", web_id=web_id)
-        items.append(NavItem("Mailings", "mail", href, here == "mailings"))
+        label = "Customer mailings" if current_user.is_staff else "Mailings"
+        items.append(NavItem(label, "mail", href, here == "mailings"))
     at = request.endpoint
     if current_user.role in {Role.USER, Role.SUPERVISOR, Role.CUSTOMER_ADMIN}:
         href = url_for("account.services")

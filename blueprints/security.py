@@ -57,6 +57,23 @@ def requires(permission: Permission) -> Callable[[View], View]:
     return decorate
 
 
+def staff_page(permission: Permission) -> Callable[[View], View]:
+    """Only staff with `permission` may ask for this, not a customer's people who have it, too."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            actor = current_actor()
+            actor.require(Permission.CUSTOMERS_READ)
+            actor.require(permission)
+            return view(*args, **kwargs)
+
+        setattr(guarded, _ACCESS, f"{permission} of staff")
+        return guarded  # type: ignore[return-value]
+
+    return decorate
+
+
 def customer_page(permission: Permission) -> Callable[[View], View]:
     """The route names a customer by `web_id`; the view gets the Customer instead.
 

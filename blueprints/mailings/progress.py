@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blueprints.formats import format_number
+from blueprints.formats import format_duration, format_number, format_rate
 from models import Mailing, MailingState
 from services.mailings import measure_pace
 
@@ -24,20 +24,27 @@ def progress_of(mailing: Mailing, *, is_blocked: bool = False) -> Progress:
     """The progress of a mailing; while the mail server is down nobody knows how long it takes."""
     total = mailing.total - mailing.skipped
     parts = [f"{_number(mailing.sent)} of {_number(total)} sent"]
-    for count, word in ((mailing.failed, "failed"), (mailing.cancelled, "cancelled")):
+    for count, word in (
+        (mailing.bounced, "bounced"),
+        (mailing.failed, "failed"),
+        (mailing.cancelled, "cancelled"),
+    ):
         if count:
             parts.append(f"{_number(count)} {word}")
     pace = measure_pace(mailing)
     is_moving = mailing.state is MailingState.RUNNING and not is_blocked
     if is_moving and pace.seconds_left is not None:
-        parts.append(f"about {in_words(pace.seconds_left)} left")
+        parts.append(f"about {format_duration(pace.seconds_left)} left")
     colour = None
     if not mailing.is_open:
-        colour = "attention" if mailing.failed or mailing.cancelled else "good"
+        is_whole = not (mailing.bounced or mailing.failed or mailing.cancelled)
+        colour = "good" if is_whole else "attention"
     return Progress(
-        done=mailing.sent + mailing.failed + mailing.cancelled,
+        done=total - mailing.waiting,
         total=total,
-        line=_sentence(mailing, ", ".join(parts), _rate(pace.per_second) if is_moving else ""),
+        line=_sentence(
+            mailing, ", ".join(parts), format_rate(pace.per_second) if is_moving else ""
+        ),
         colour=colour,
         is_polled=mailing.is_open and mailing.waiting > 0,
     )
@@ -49,24 +56,6 @@ def _sentence(mailing: Mailing, figures: str, rate: str) -> str:
     if mailing.state is MailingState.CANCELLED:
         return f"Cancelled. {figures}."
     return f"{figures}. {rate}." if rate else f"{figures}."
-
-
-def in_words(seconds: int) -> str:
-    """A duration, roundly: `5 seconds`, `2 minutes`, `3 hours`."""
-    for unit, word in ((3600, "hour"), (60, "minute")):
-        if seconds >= unit * 1.5:
-            return f"{round(seconds / unit)} {word}s"
-        if seconds >= unit:
-            return f"a{'n' if word == 'hour' else ''} {word}"
-    return f"{max(1, seconds)} second{'' if seconds <= 1 else 's'}"
-
-
-def _rate(per_second: float) -> str:
-    if not per_second:
-        return ""
-    if per_second < 1:
-        return f"{per_second * 60:.0f} mails a minute"
-    return f"{format_number(round(per_second))} mails a second"
 
 
 def _number(value: int) -> str:
