@@ -4,39 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import sqlalchemy as sa
-
 from connectors.base import AccountPassword, Refusal
 from models import LocalPlatformAccount, table_of, utcnow
 from services import passwords
-from services.transactions import run_transaction, upsert
+from services.bulk_rows import upsert_rows
+from services.transactions import run_transaction
 
 
 class LocalConnector:
     def set_passwords(self, accounts: Sequence[AccountPassword]) -> Mapping[int, Refusal]:
         now = utcnow()
         rows = [
-            {
-                "user_id": account.user_id,
-                "password_hash": passwords.hash_generated(account.password),
-                "changed_at": now,
-            }
+            (account.user_id, passwords.hash_generated(account.password), now)
             for account in accounts
         ]
-
-        def work(connection: sa.Connection) -> None:
-            insert = upsert(table_of(LocalPlatformAccount))
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=["user_id"],
-                    set_={
-                        "password_hash": insert.excluded.password_hash,
-                        "changed_at": insert.excluded.changed_at,
-                    },
-                ),
+        run_transaction(
+            lambda connection: upsert_rows(
+                connection,
+                table_of(LocalPlatformAccount),
+                ("user_id", "password_hash", "changed_at"),
                 rows,
             )
-
-        if rows:
-            run_transaction(work)
+        )
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extensions import queues
-from services import deliveries, delivery_claims, reset_links, sign_ins
+from services import claim_recovery, deliveries, reset_links, sign_ins
 
 
 def sweep() -> None:
@@ -11,8 +11,9 @@ def sweep() -> None:
 
     Triggered every SWEEP_SECONDS by the scheduler. Idempotent, and harmless when two run at once.
     """
-    delivery_claims.expire_claims()
-    delivery_claims.cancel_leftovers()
+    claim_recovery.expire_claims()
+    claim_recovery.cancel_leftovers()
+    claim_recovery.remove_orphaned_journals()
     for mailing_id, lane in deliveries.list_unattended_mailings():
         queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)
     if not queues["default"].count:  # Those that wait there already are not asked for again.

@@ -1,17 +1,19 @@
-"""Bulk rows: a great many into one table, past the statement machinery.
+"""Bulk rows: a great many written into one table, past the statement machinery.
 
-PostgreSQL takes them by COPY, SQLite by its driver's own executemany: several times as fast as
-Core's insert, which builds every statement's parameters in Python.
+Core builds the parameters of every row in Python, which costs more than the database's own work.
+SQLite takes rows by its driver's executemany; PostgreSQL takes new ones by COPY, and changes as one
+statement over arrays, which is several times as fast as a statement per row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 _BATCH = 10_000
 
@@ -43,21 +45,129 @@ def load_rows(
         driver.executemany(insert, batch)
 
 
+def update_rows(
+    connection: sa.Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    same: Mapping[str, Any] | None = None,
+    computed: Mapping[str, str] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> int:
+    """Update rows by id; returns how many there were.
+
+    Each of `rows` is an id and a value for each of `columns`. `same` are values that all of them
+    get, `computed` are SQL expressions, `where` are columns that must still have these values.
+    """
+    if not rows:
+        return 0
+    same, computed, where = same or {}, computed or {}, where or {}
+    values = list(_converted(connection.dialect, [table.c[n] for n in ("id", *columns)], rows))
+    ((constants),) = _converted(
+        connection.dialect,
+        [table.c[name] for name in (*same, *where)],
+        [(*same.values(), *where.values())],
+    )
+    expressions = [f"{name} = {expression}" for name, expression in computed.items()]
+    if connection.dialect.name == "postgresql":
+        settings = ", ".join(
+            [f"{name} = v.{name}" for name in columns]
+            + [f"{name} = {_typed(table.c[name])}" for name in same]
+            + expressions
+        )
+        conditions = "".join(f" AND {table.name}.{name} = %s" for name in where)
+        arrays = _arrays(table, ("id", *columns))
+        names = ", ".join(("id", *columns))
+        result = connection.exec_driver_sql(
+            f"UPDATE {table.name} SET {settings} FROM unnest({arrays}) AS v ({names}) "  # noqa: S608
+            f"WHERE {table.name}.id = v.id{conditions}",
+            (
+                *constants[: len(same)],
+                *map(list, zip(*values, strict=True)),
+                *constants[len(same) :],
+            ),
+        )
+        return result.rowcount
+    settings = ", ".join([f"{name} = ?" for name in (*columns, *same)] + expressions)
+    conditions = "".join(f" AND {name} = ?" for name in where)
+    driver: Any = connection.connection.driver_connection
+    cursor = driver.executemany(
+        f"UPDATE {table.name} SET {settings} WHERE id = ?{conditions}",  # noqa: S608
+        [(*row[1:], *constants[: len(same)], row[0], *constants[len(same) :]) for row in values],
+    )
+    return int(cursor.rowcount)
+
+
+def upsert_rows(
+    connection: sa.Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+) -> None:
+    """Insert rows, or update those whose first column, the primary key, is there already."""
+    if not rows:
+        return
+    values = list(_converted(connection.dialect, [table.c[name] for name in columns], rows))
+    names = ", ".join(columns)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
+    conflict = f"ON CONFLICT ({columns[0]}) DO UPDATE SET {changes}"
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            f"INSERT INTO {table.name} ({names}) "  # noqa: S608 - names of ours
+            f"SELECT * FROM unnest({_arrays(table, columns)}) {conflict}",
+            tuple(map(list, zip(*values, strict=True))),
+        )
+        return
+    marks = ", ".join("?" * len(columns))
+    driver: Any = connection.connection.driver_connection
+    driver.executemany(
+        f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}",  # noqa: S608
+        values,
+    )
+
+
+def _arrays(table: sa.Table, columns: Sequence[str]) -> str:
+    return ", ".join(f"{_typed(table.c[name])}[]" for name in columns)
+
+
+def _typed(column: sa.Column[Any]) -> str:
+    """A parameter with its type; texts without their length, which a cast would cut to."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    kind = "TEXT" if isinstance(column.type, sa.String) else column.type.compile(dialect)
+    return f"%s::{kind}"
+
+
 def _converted(
     dialect: sa.Dialect, columns: Sequence[sa.Column[Any]], rows: Iterable[Sequence[Any]]
 ) -> Iterable[Sequence[Any]]:
     """The rows as the driver wants them: words of enums, times of the database."""
     processors: list[tuple[int, Callable[[Any], Any]]] = [
-        (position, processor)
+        (position, _remembering(processor))
         for position, column in enumerate(columns)
         if type(column.type) is not sa.String
         and (processor := column.type.dialect_impl(dialect).bind_processor(dialect)) is not None
     ]
+    if not processors:
+        yield from rows
+        return
     for row in rows:
         values = list(row)
         for position, process in processors:
             values[position] = process(values[position])
         yield values
+
+
+def _remembering(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same for a run of rows that share one object, such as the time of a chunk."""
+    last: list[Any] = [None, process(None)]
+
+    def convert(value: Any) -> Any:
+        if value is not last[0]:
+            last[:] = value, process(value)
+        return last[1]
+
+    return convert
 
 
 @contextmanager

@@ -1,26 +1,30 @@
 """The delivery engine: takes claimed deliveries through platform and mail server to their results.
 
-`deliver_mailing` works for a time slice and says whether there is more to do. Every connection to
-the mail server is driven by a thread of its own, with claims of its own; a further thread renews
-the leases. The process may die at any point: what it held expires and is sent again, unchanged.
+`deliver_mailing` works for a time slice and says whether there is more to do. One thread drives all
+connections of the process, because threads that fight for the interpreter are slower than one; a
+further thread renews the leases. The next chunk is claimed while the last mails of the one before
+are under way. The process may die at any point: what it held expires and is sent again, unchanged.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask, current_app
+from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from connectors import AccountPassword, Refusal, get_connector
 from connectors.base import ConnectorUnavailable
 from extensions import db, get_settings
-from models import DeliveryClaim, Lane, Mailing, utcnow
+from models import Delivery, DeliveryClaim, Lane, Mailing, MailingState, utcnow
 from services import (
     delivery_claims,
     email_templates,
@@ -29,37 +33,32 @@ from services import (
     messages,
     recipients,
 )
+from services.bounce_addresses import BounceAddresses
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
+from services.delivery_journal import Journal
 from services.delivery_results import Outcome, Result, after_trouble, record_results
-from services.smtp import Answer, ServerUnavailable, SmtpConnection, SmtpServer, Stage, connect
+from services.mail_rates import MailRates
+from services.mail_wires import MailWires
+from services.smtp import Answer, Mail
 from services.smtp import Outcome as Verdict
 
 log = logging.getLogger(__name__)
 
-_TROUBLES_THAT_BLOCK = 3
 _SAFETY_SECONDS = 1.0
-_CLOSING_DOWN = 421
-_TOO_LARGE = 552
-
-
-def smtp_server() -> SmtpServer:
-    """The mail server of the settings."""
-    settings = get_settings()
-    return SmtpServer(
-        host=settings.mail_server,
-        port=settings.mail_port,
-        use_tls=settings.mail_use_tls,
-        use_ssl=settings.mail_use_ssl,
-        username=settings.mail_username or None,
-        password=settings.mail_password or None,
-        timeout=settings.mail_timeout,
-    )
+_LOOK_SECONDS = 0.25
+"""How often a slice asks whether something more urgent waits."""
+_MAILS_PER_CONNECTION = 8
+"""Fewer than this are not worth a further connection."""
+_SOON_SECONDS = 2.0
+"""What is due again within this time is waited for."""
+_DEFERRED_SECONDS = 1.0
+"""When a mail that found no place under a ceiling is looked at again."""
 
 
 def deliver_mailing(mailing_id: int, interrupted: Callable[[], bool] = lambda: False) -> bool:
     """Work on a mailing for one time slice; returns whether there is more to do right now.
 
-    `interrupted` is asked between chunks and ends the slice early, for mailings that go first.
+    `interrupted` is asked now and then and ends the slice early, for mailings that go first.
     """
     with db.engine.connect() as connection:
         job = delivery_claims.find_mailing_job(connection, mailing_id)
@@ -69,150 +68,296 @@ def deliver_mailing(mailing_id: int, interrupted: Callable[[], bool] = lambda: F
     if not waiting:
         return False
     settings = get_settings()
-    threads = min(settings.delivery_connections, -(-waiting // settings.delivery_chunk))
-    work = _Slice(job, time.monotonic() + settings.delivery_slice_seconds, interrupted)
-    work.run(threads)
+    wires = MailWires(min(settings.delivery_connections, -(-waiting // _MAILS_PER_CONNECTION)))
+    _Slice(job, wires, settings.delivery_slice_seconds, interrupted).run()
     with db.engine.connect() as connection:
-        blocked = mail_lines.is_blocked(connection, utcnow())
-        return not blocked and _count_due(connection, job) > 0
+        if mail_lines.is_blocked(connection, utcnow()):
+            return False
+        wait = _seconds_until_due(connection, job)
+        return wait is not None and wait <= _SOON_SECONDS
 
 
 def _count_due(connection: sa.Connection, job: MailingJob) -> int:
     """Deliveries that could be claimed now, counted no further than one slice needs to know."""
     settings = get_settings()
     state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
-    enough = settings.delivery_chunk * settings.delivery_connections
+    enough = max(settings.delivery_chunk, _MAILS_PER_CONNECTION * settings.delivery_connections)
     due = delivery_claims.due_deliveries(job, state, utcnow()).limit(enough)
     return connection.scalar(sa.select(sa.func.count()).select_from(due.subquery())) or 0
 
 
+def _seconds_until_due(connection: sa.Connection, job: MailingJob) -> float | None:
+    """Until the next delivery of a running mailing is due, 0 when one is; None without any."""
+    if _count_due(connection, job):
+        return 0.0
+    state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
+    if state is not MailingState.RUNNING:
+        return None
+    now = utcnow()
+    next_at = connection.scalar(
+        sa.select(sa.func.min(Delivery.next_attempt_at)).where(
+            Delivery.mailing_id == job.id,
+            Delivery.state == sa.literal_column("'queued'"),
+            Delivery.next_attempt_at > now,
+        )
+    )
+    return None if next_at is None else (next_at - now).total_seconds()
+
+
+class _Chunk:
+    """A claim in work: what is still to offer, and the results so far."""
+
+    def __init__(self, claim: Claim, journal: Journal) -> None:
+        self.claim = claim
+        self.journal = journal
+        self.results: list[Result] = []
+        self.to_send: deque[tuple[float, ClaimedDelivery]] = deque()
+        self.has_tried = False
+        self.changed_on_platform: set[int] = set()
+
+    def is_held(self) -> bool:
+        return time.monotonic() < self.claim.expires_at - _SAFETY_SECONDS
+
+    def is_complete(self) -> bool:
+        return len(self.results) == len(self.claim.deliveries)
+
+    def note(self, result: Result) -> None:
+        result.application_password_set = result.delivery.id in self.changed_on_platform
+        self.results.append(result)
+
+    def release(self, delivery: ClaimedDelivery, wait: float = 0.0) -> None:
+        self.note(Result(delivery, Outcome.RELEASED, wait=wait))
+
+    def release_rest(self) -> None:
+        """Hand back what was not offered."""
+        for _, delivery in self.to_send:
+            self.release(delivery)
+        self.to_send.clear()
+
+
 class _Slice:
-    """One time slice of one mailing: the threads and what they share."""
+    """One time slice of one mailing."""
 
-    def __init__(self, job: MailingJob, ends_at: float, interrupted: Callable[[], bool]) -> None:
-        self.job = job
-        self._ends_at = ends_at
+    def __init__(
+        self, job: MailingJob, wires: MailWires, seconds: float, interrupted: Callable[[], bool]
+    ) -> None:
+        settings = get_settings()
+        self._job = job
+        self._wires = wires
+        self._seconds = seconds
+        self._ends_at = math.inf
         self._interrupted = interrupted
-        self._stop = threading.Event()
-        self._claims: dict[str, Claim] = {}
+        self._looks_at = 0.0
+        self._rates = MailRates.of_lane(job.lane)
+        self._chunk_size = settings.delivery_chunk
+        if settings.mail_max_per_second:
+            self._chunk_size = max(1, min(self._chunk_size, int(settings.mail_max_per_second)))
+        self._domain = settings.mail_default_sender.rpartition("@")[2]
+        self._folder = settings.var_dir
+        self._composer = Composer(job.template_version_id)
+        self._claims_at: float | None = 0.0
+        self._has_deferred = False
+        self._chunks: dict[str, _Chunk] = {}
         self._lock = threading.Lock()
-        self._texts = _Texts(job.template_version_id)
+        self._stop = threading.Event()
 
-    def run(self, threads: int) -> None:
+    def run(self) -> None:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        keeper = threading.Thread(target=self._in_context, args=(app, self._keep_leases))
+        keeper = threading.Thread(target=self._keep_leases, args=(app,))
         keeper.start()
-        workers = [
-            threading.Thread(target=self._in_context, args=(app, self._work))
-            for _ in range(threads)
-        ]
         try:
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
+            self._work()
+        except Exception:
+            log.exception("delivery of mailing %s broke off; its claims will expire", self._job.id)
         finally:
+            self._wires.close()
             self._stop.set()
             keeper.join()
 
-    def is_over(self) -> bool:
-        return self._stop.is_set() or time.monotonic() >= self._ends_at
-
-    @staticmethod
-    def _in_context(app: Flask, work: Callable[[], None]) -> None:
+    def _keep_leases(self, app: Flask) -> None:
         with app.app_context():
-            try:
-                work()
-            except Exception:
-                log.exception("delivery thread ended; its claims will expire")
+            while not self._stop.wait(get_settings().lease_seconds / 4):
+                with self._lock:
+                    chunks = dict(self._chunks)
+                if not chunks:
+                    continue
+                try:
+                    held = delivery_claims.renew_claims(chunks)
+                except SQLAlchemyError:
+                    log.exception("leases were not renewed; trying again until they expire")
+                    continue
+                for token, chunk in chunks.items():
+                    chunk.claim.expires_at = held.get(token, 0.0)
 
-    def _keep_leases(self) -> None:
-        interval = get_settings().lease_seconds / 4
-        while not self._stop.wait(interval):
-            with self._lock:
-                tokens = list(self._claims)
-            if not tokens:
-                continue
-            try:
-                held = delivery_claims.renew_claims(tokens)
-            except SQLAlchemyError:
-                log.exception("leases were not renewed; trying again until they expire")
-                continue
-            with self._lock:
-                for token in tokens:
-                    if (claim := self._claims.get(token)) is not None:
-                        claim.expires_at = held.get(token, 0.0)
+    def _is_over(self) -> bool:
+        now = time.monotonic()
+        if now >= self._looks_at:
+            self._looks_at = now + _LOOK_SECONDS
+            if self._interrupted():
+                self._ends_at = now
+        return now >= self._ends_at
 
-    @contextmanager
-    def _lease(self, claim: Claim) -> Iterator[None]:
-        with self._lock:
-            self._claims[claim.token] = claim
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._claims[claim.token]
+    # --- The loop ---------------------------------------------------------------------------
 
     def _work(self) -> None:
-        settings = get_settings()
-        domain = settings.mail_default_sender.rpartition("@")[2]
-        wire = _Wire()
-        try:
-            while not self.is_over():
-                if not wire.open():
-                    return
-                claim = delivery_claims.claim_deliveries(self.job, settings.delivery_chunk, domain)
-                if claim is None:
-                    return
-                with self._lease(claim):
-                    results = self._process(claim, wire)
-                if not record_results(claim, results):
-                    log.warning("claim on mailing %s expired before its results", self.job.id)
-                if self._interrupted():
-                    self._ends_at = 0.0
-        finally:
-            wire.close()
+        self._wires.open()  # However long that takes: the slice begins afterwards.
+        self._ends_at = time.monotonic() + self._seconds
+        while True:
+            wait = self._offer_mails()
+            ended, anew = self._wires.advance()
+            for mail, answer in ended:
+                self._note_answer(mail, answer)
+            for mail in reversed(anew):
+                chunk, delivery = mail.tag
+                chunk.to_send.appendleft((0.0, delivery))
+            for chunk in [each for each in self._chunks.values() if each.is_complete()]:
+                self._record(chunk)
+            if wait is None and not anew and not self._wires.busy():
+                return
+            if not ended and not anew:
+                self._wires.wait(_LOOK_SECONDS if wait is None else min(wait, _LOOK_SECONDS))
 
-    def _process(self, claim: Claim, wire: _Wire) -> list[Result]:
-        results = [
-            Result(each, Outcome.SKIPPED, skip_reason=each.skip_reason)
-            for each in claim.deliveries
-            if each.skip_reason is not None
-        ]
-        to_send = [each for each in claim.deliveries if each.skip_reason is None]
-        if not _is_held(claim):  # Newer mails may have gone out meanwhile: touch nothing.
-            return results + [Result(each, Outcome.RELEASED) for each in to_send]
-        refusals = _set_application_passwords(to_send)
-        has_tried = False  # Every claim gets at least one mail out, however slow all this was.
-        for delivery in to_send:
-            if (refusal := refusals.get(delivery.user_id)) is not None:
-                result = _platform_refused(delivery, refusal)
-            elif (has_tried and self.is_over()) or not _is_held(claim) or not wire.open():
-                result = Result(delivery, Outcome.RELEASED)
+    def _offer_mails(self) -> float | None:
+        """Fill the connections; returns the seconds until more may be due, None without more."""
+        if not self._wires.open():
+            for stranded in self._chunks.values():
+                stranded.release_rest()
+            return None
+        while self._wires.free():
+            chunk = self._find_chunk()
+            if chunk is None:
+                if self._claims_at is None:
+                    return None
+                return max(0.0, self._claims_at - time.monotonic())
+            go_at, delivery = chunk.to_send[0]
+            if go_at and (wait := go_at - time.monotonic()) > 0:
+                return wait
+            chunk.to_send.popleft()
+            chunk.has_tried = True
+            self._offer(chunk, delivery)
+        return _LOOK_SECONDS
+
+    def _find_chunk(self) -> _Chunk | None:
+        """A chunk with mails to offer, claimed now where need be; None when there is none now.
+
+        Every chunk gets at least one mail out, however slow everything was.
+        """
+        for chunk in self._chunks.values():
+            if not chunk.to_send:
+                continue
+            if chunk.is_held() and not (chunk.has_tried and self._is_over()):
+                return chunk
+            chunk.release_rest()
+        while self._claims_at is not None and time.monotonic() >= self._claims_at:
+            if self._is_over():
+                self._claims_at = None
+            elif (begun := self._claim_chunk()) is None:
+                self._claims_at = self._next_claim_at()
+            elif begun.to_send:
+                return begun
             else:
-                has_tried = True
-                result = _sent(wire, delivery, self._texts)
-            result.application_password_set = bool(
-                delivery.credentials.application and refusal is None
+                self._record(begun)
+        return None
+
+    def _claim_chunk(self) -> _Chunk | None:
+        claim = delivery_claims.claim_deliveries(self._job, self._chunk_size, self._domain)
+        return None if claim is None else self._begin_chunk(claim)
+
+    def _next_claim_at(self) -> float | None:
+        """When what waits for a ceiling is due again; None when nothing is due soon."""
+        if not self._has_deferred:
+            return None
+        with db.engine.connect() as connection:
+            wait = _seconds_until_due(connection, self._job)
+        if wait is None or wait > _SOON_SECONDS:
+            return None
+        return time.monotonic() + max(wait, 0.01)
+
+    def _begin_chunk(self, claim: Claim) -> _Chunk:
+        """Everything that comes before the first mail of a claim."""
+        chunk = _Chunk(claim, Journal.open(self._folder, claim.token))
+        with self._lock:
+            self._chunks[claim.token] = chunk
+        to_send = []
+        for each in claim.deliveries:
+            if each.skip_reason is None:
+                to_send.append(each)
+            else:
+                chunk.note(Result(each, Outcome.SKIPPED, skip_reason=each.skip_reason))
+        if not chunk.is_held():  # Newer mails may have gone out meanwhile: touch nothing.
+            for each in to_send:
+                chunk.release(each)
+            return chunk
+        refusals = _set_application_passwords(to_send)
+        chunk.changed_on_platform = {
+            each.id
+            for each in to_send
+            if each.credentials.application and each.user_id not in refusals
+        }
+        for each in to_send:
+            if (refusal := refusals.get(each.user_id)) is not None:
+                chunk.note(_platform_refused(each, refusal))
+        self._line_up(chunk, [each for each in to_send if each.user_id not in refusals])
+        return chunk
+
+    def _line_up(self, chunk: _Chunk, deliveries: list[ClaimedDelivery]) -> None:
+        """Put the mails in the order in which the ceilings let them go."""
+        if self._rates.is_unlimited:
+            chunk.to_send.extend((0.0, each) for each in deliveries)
+            return
+        try:
+            waits = self._rates.reserve([each.email.rpartition("@")[2] for each in deliveries])
+        except RedisError as error:
+            log.warning("no ceilings without the queue: %s", type(error).__name__)
+            self._ends_at = 0.0
+            waits = [math.inf] * len(deliveries)
+        now = time.monotonic()
+        due = []
+        for wait, delivery in zip(waits, deliveries, strict=True):
+            if math.isinf(wait):
+                self._has_deferred = True
+                chunk.release(delivery, wait=_DEFERRED_SECONDS)
+            else:
+                due.append((now + wait if wait else 0.0, delivery))
+        chunk.to_send.extend(sorted(due, key=lambda each: each[0]))
+
+    def _offer(self, chunk: _Chunk, delivery: ClaimedDelivery) -> None:
+        """Compose and offer one mail; what nobody foresaw is charged to it, not to the claim."""
+        try:
+            mail = self._composer.compose(delivery, tag=(chunk, delivery))
+        except ValueError as error:
+            in_doubt = delivery.in_doubt
+            chunk.note(Result(delivery, Outcome.FAILED, None, str(error), in_doubt=in_doubt))
+            return
+        except Exception:
+            log.exception("delivery %s could not be composed", delivery.id)
+            chunk.note(
+                after_trouble(delivery, None, "The mail could not be written: a fault here.")
             )
-            results.append(result)
-        return results
+            return
+        if (answer := self._wires.offer(mail)) is not None:
+            self._note_answer(mail, answer)
 
+    def _note_answer(self, mail: Mail, answer: Answer) -> None:
+        chunk: _Chunk
+        delivery: ClaimedDelivery
+        chunk, delivery = mail.tag
+        code, text = answer.code, answer.text
+        if answer.outcome is Verdict.ACCEPTED:
+            chunk.journal.note(delivery.id, code or 250)
+            chunk.note(Result(delivery, Outcome.SENT, code, text))
+        elif answer.outcome is Verdict.TRANSIENT:
+            chunk.note(after_trouble(delivery, code, text, in_doubt=answer.in_doubt))
+        else:
+            in_doubt = delivery.in_doubt
+            chunk.note(Result(delivery, Outcome.FAILED, code, text, in_doubt=in_doubt))
 
-def _sent(wire: _Wire, delivery: ClaimedDelivery, texts: _Texts) -> Result:
-    """Send one mail; what nobody foresaw is charged to its delivery, not to the whole claim."""
-    try:
-        return wire.send(delivery, texts)
-    except Exception:
-        log.exception("delivery %s could not be sent", delivery.id)
-        wire.close()
-        return after_trouble(
-            delivery, None, "The mail could not be sent because of a fault here.", in_doubt=True
-        )
-
-
-def _is_held(claim: Claim) -> bool:
-    return time.monotonic() < claim.expires_at - _SAFETY_SECONDS
+    def _record(self, chunk: _Chunk) -> None:
+        if not record_results(chunk.claim, chunk.results):
+            log.warning("a claim on mailing %s expired before its results", self._job.id)
+        with self._lock:
+            del self._chunks[chunk.claim.token]
+        chunk.journal.close_and_remove()
 
 
 def _set_application_passwords(deliveries: list[ClaimedDelivery]) -> dict[int, Refusal]:
@@ -221,7 +366,8 @@ def _set_application_passwords(deliveries: list[ClaimedDelivery]) -> dict[int, R
     by_connector: dict[str, list[AccountPassword]] = {}
     for each in deliveries:
         if each.credentials.application and not each.application_password_set:
-            by_connector.setdefault(each.recipient.connector or "local", []).append(
+            name = each.customer.connector if each.customer is not None else "local"
+            by_connector.setdefault(name, []).append(
                 AccountPassword(each.user_id, each.recipient.login, each.credentials.application)
             )
     for name, accounts in by_connector.items():
@@ -242,116 +388,31 @@ def _platform_refused(delivery: ClaimedDelivery, refusal: Refusal) -> Result:
     return Result(delivery, Outcome.FAILED, None, refusal.reason, in_doubt=delivery.in_doubt)
 
 
-class _Texts:
-    """A template version's texts, prepared once per language and filled per recipient."""
+class Composer:
+    """Writes a template version's mails: its texts are prepared once per language."""
 
     def __init__(self, version_id: int) -> None:
         self._version_id = version_id
+        self._senders = BounceAddresses(get_settings())
+        self._values = recipients.RecipientValues(get_settings())
         self._prepared: dict[str, messages.PreparedMessage] = {}
-        self._lock = threading.Lock()
 
-    def render(self, delivery: ClaimedDelivery) -> bytes:
-        """The message's bytes. Raises MessageError, or PlaceholderError for a broken template."""
-        with self._lock:
-            if not self._prepared:
-                self._prepared = email_templates.prepare_texts(self._version_id)
-        recipient = delivery.recipient
-        language = recipients.pick_language(recipient, self._prepared)
-        return self._prepared[language].render(
-            recipients.placeholder_values(recipient, delivery.credentials),
-            to_name=recipients.full_name(recipient),
+    def compose(self, delivery: ClaimedDelivery, tag: Any = None) -> Mail:
+        """The mail, ready for the wire. Raises ValueError when it cannot be written."""
+        if not self._prepared:
+            self._prepared = email_templates.prepare_texts(self._version_id)
+        user, customer = delivery.recipient, delivery.customer
+        address, needs_smtputf8 = mail_headers.envelope_address(delivery.email)
+        language = recipients.pick_language_for(user, customer, self._prepared)
+        message = self._prepared[language].render(
+            self._values.values_for(user, customer, delivery.bundle, delivery.credentials),
+            to_name=recipients.full_name(user),
             to_address=delivery.email,
             message_id=delivery.message_id,
             date=delivery.dated_at,
+            envelope_to=address,
         )
-
-
-class _Wire:
-    """A connection to the mail server that is opened again when it breaks."""
-
-    def __init__(self) -> None:
-        self._server = smtp_server()
-        self._sender = get_settings().mail_default_sender
-        self._connection: SmtpConnection | None = None
-        self._troubles = 0
-        self._carried = 0
-        self._proven = False
-        self._blocked = False
-
-    def open(self) -> bool:
-        """Connect unless connected; False, with the line blocked, when the server is down."""
-        if self._blocked:
-            return False
-        if self._connection is None:
-            try:
-                self._connection = connect(self._server)
-            except ServerUnavailable as error:
-                self._block(str(error))
-                return False
-        return True
-
-    def send(self, delivery: ClaimedDelivery, texts: _Texts) -> Result:
-        if self._connection is None:
-            raise RuntimeError("open() first")
-        try:
-            address, needs_smtputf8 = mail_headers.envelope_address(delivery.email)
-            message = texts.render(delivery)
-        except ValueError as error:
-            return Result(delivery, Outcome.FAILED, None, str(error), in_doubt=delivery.in_doubt)
-        answer = self._connection.send(self._sender, address, message, smtputf8=needs_smtputf8)
-        if answer.outcome is Verdict.ACCEPTED:
-            self._note_success()
-            return Result(delivery, Outcome.SENT, answer.code, answer.text)
-        if answer.code == _CLOSING_DOWN and self._carried:
-            self.close()  # As many mails as it takes on one connection: go on with a new one.
-            return Result(delivery, Outcome.RELEASED)
-        if _concerns_all_mail(answer, needs_smtputf8):
-            self._block(answer.text)
-            return Result(delivery, Outcome.RELEASED)
-        if not answer.connection_usable:
-            self._note_trouble(answer.text)
-        if answer.outcome is Verdict.TRANSIENT:
-            return after_trouble(delivery, answer.code, answer.text, in_doubt=answer.in_doubt)
-        return Result(
-            delivery, Outcome.FAILED, answer.code, answer.text, in_doubt=delivery.in_doubt
-        )
-
-    def _note_success(self) -> None:
-        self._troubles = 0
-        self._carried += 1
-        if not self._proven:
-            self._proven = True
-            mail_lines.open_line()
-
-    def _note_trouble(self, reason: str) -> None:
-        """A connection that broke may be one mail's fault; several in a row are the server's."""
-        self.close()
-        self._troubles += 1
-        if self._troubles >= _TROUBLES_THAT_BLOCK:
-            self._block(reason)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._carried = 0
-
-    def _block(self, reason: str) -> None:
-        self.close()
-        self._blocked = True
-        mail_lines.block_line(reason)
-
-
-def _concerns_all_mail(answer: Answer, needs_smtputf8: bool) -> bool:
-    """Whether the next mail would meet the same answer: closing down, or the sender is refused.
-
-    552 is about the size of this one message, and SMTPUTF8 is asked for by few recipients.
-    """
-    if answer.code == _CLOSING_DOWN:
-        return True
-    if answer.stage is not Stage.MAIL or answer.code is None:
-        return False
-    return answer.code != _TOO_LARGE and not needs_smtputf8
+        return Mail(self._senders.address_for(delivery.id), address, message, needs_smtputf8, tag)
 
 
 def list_unattended_mailings() -> list[tuple[int, Lane]]:

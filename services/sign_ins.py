@@ -33,8 +33,9 @@ from models import (
 from services import passwords
 from services.actors import Actor
 from services.audit_events import record_event
-from services.delivery_claims import PROVED_BY_READER, end_mailing_if_done
+from services.delivery_results import PROVED_BY_READER
 from services.errors import InvalidInput, Throttled
+from services.mailing_ends import end_mailing_if_done
 from services.transactions import upsert
 
 _FREE_FAILURES = {"account": 3, "address": 20, "everywhere": 30}

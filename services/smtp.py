@@ -1,55 +1,63 @@
 """A connection to the mail server that stays open and says what became of each mail.
 
-`smtplib` waits for an answer after each command. Where the server offers PIPELINING (RFC 2920), the
-envelope here goes out in one write and its answers are read afterwards, which saves two round trips
-per mail. A mail ends in an `Answer`, whatever the network does.
+`smtplib` waits for an answer after each command: four round trips per mail. Where the server offers
+PIPELINING (RFC 2920), MAIL, RCPT and DATA leave together here, and directly behind the final dot of
+the mail before: one round trip per mail. A message itself leaves only after the server's 354 to its
+own DATA, so that at most one mail per connection can be accepted without our knowing.
+
+A connection never waits by itself, so one thread can drive many: `offer` puts mails in line,
+`advance` writes what the network takes, reads what it has and returns the mails that ended, and
+`wait_for_any` sleeps until one of several can go on. `send` does it all for a single mail. A mail
+ends in an `Answer`, whatever the network does.
 """
 
 import re
 import select
 import smtplib
-import socket
 import ssl
+import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from services.mail_headers import dot_stuff
+from services.smtp_opening import (
+    ServerUnavailable,
+    SmtpClient,
+    SmtpServer,
+    network_words,
+    open_client,
+    server_words,
+)
 
-_TEXT_LENGTH = 500
+__all__ = [
+    "Answer",
+    "Mail",
+    "Outcome",
+    "ServerUnavailable",
+    "SmtpConnection",
+    "SmtpServer",
+    "Stage",
+    "connect",
+    "wait_for_any",
+]
+
 _QUIT_TIMEOUT = 2.0
-_TLS_SLICE = 16_384
+_TLS_RECORD = 16_384
+_READ_SIZE = 65_536
+_LONGEST_REPLY = 65_536
+_IN_LINE_PIPELINED = 3
+"""One whose answer is awaited, one whose envelope is on its way, one to go with the next write."""
+_IN_LINE_PLAIN = 2
+_CLOSED = "The mail server closed the connection."
+_TOO_SLOW = "The mail server did not answer in time."
+_NONSENSE = "The mail server's answer makes no sense."
 # Refusals of MAIL that speak of the session, not of the mail (RFC 3207, RFC 4954).
 _SESSION_CODES = frozenset({421, 530, 538})
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _ADDRESS = re.compile(r"[^\s<>\x00-\x1f\x7f]+@[^\s<>@\x00-\x1f\x7f]+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SmtpServer:
-    """Where mail is handed over. Times in seconds; `timeout` holds for each read and write.
-
-    `use_ssl` is TLS from the first byte, `use_tls` is STARTTLS. Certificates are verified.
-    """
-
-    host: str
-    port: int
-    use_tls: bool = False
-    use_ssl: bool = False
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    timeout: float = 30.0
-    connect_timeout: float = 10.0
-    local_hostname: str | None = None
-
-
-class ServerUnavailable(Exception):
-    """No connection that could carry mail. `reason` is a sentence without secrets."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 class Outcome(StrEnum):
@@ -66,6 +74,7 @@ class Stage(StrEnum):
     RCPT = "rcpt"
     DATA = "data"
     MESSAGE = "message"
+    EMPTY_MESSAGE = "empty message"
 
 
 @dataclass(frozen=True)
@@ -87,111 +96,42 @@ class Answer:
     stage: Stage = Stage.MESSAGE
 
 
-class _BrokenError(Exception):
-    """The connection broke, or the server's answer makes no sense."""
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One message to one recipient.
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        super().__init__(text)
+    `message` is ready for the wire: CRLF line ends only, the last line ended, no line that starts
+    with a dot. `tag` is the caller's, to know the mail again.
+    """
+
+    envelope_from: str
+    rcpt: str
+    message: bytes = field(repr=False)
+    smtputf8: bool = False
+    tag: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Reply:
     code: int
-    text: str
+    raw: bytes
+
+    @property
+    def text(self) -> str:
+        return server_words(self.raw)
 
     @property
     def positive(self) -> bool:
         return 200 <= self.code < 300
 
 
-class _Client(smtplib.SMTP):
-    """smtplib's connection and sign-in, with reads and writes of our own for mail."""
+@dataclass(slots=True)
+class _Transit:
+    """A mail in line: its commands that have not left yet, and the first that was refused."""
 
-    def write(self, data: bytes) -> None:
-        """Hand over all of `data`. Raises _BrokenError."""
-        try:
-            self.open_socket().sendall(data)
-        except OSError as error:
-            raise _BrokenError(_network_words(error)) from None
-
-    def write_message(self, data: bytes) -> bool:
-        """Hand over a message with its end. Returns False when the connection broke before that.
-
-        Raises _BrokenError when it broke and the end may have left.
-        """
-        sock = self.open_socket()
-        view = memoryview(data)
-        # Nothing of a failed plain write has left. A TLS record may have, in part or whole.
-        step, doubt = (_TLS_SLICE, _TLS_SLICE) if isinstance(sock, ssl.SSLSocket) else (None, 0)
-        sent = 0
-        while sent < len(data):
-            try:
-                sent += sock.send(view[sent : sent + step] if step else view[sent:])
-            except OSError as error:
-                if sent + doubt > len(data) - len(b".\r\n"):
-                    raise _BrokenError(_network_words(error)) from None
-                return False
-        return True
-
-    def reply(self) -> _Reply:
-        """Read one answer. Raises _BrokenError."""
-        try:
-            code, text = self.getreply()
-        except smtplib.SMTPServerDisconnected as error:
-            timed_out = isinstance(error.__context__, TimeoutError)
-            raise _BrokenError(
-                "The mail server did not answer in time."
-                if timed_out
-                else "The mail server closed the connection."
-            ) from None
-        except smtplib.SMTPException:
-            raise _BrokenError("The mail server's answer makes no sense.") from None
-        except OSError as error:
-            raise _BrokenError(_network_words(error)) from None
-        if not 200 <= code <= 599:
-            raise _BrokenError("The mail server's answer makes no sense.")
-        return _Reply(code, _server_words(text))
-
-    def something_to_read(self) -> bool:
-        """Tell whether the server spoke or hung up unasked."""
-        poll = select.poll()
-        try:
-            poll.register(self.open_socket(), select.POLLIN)
-            return bool(poll.poll(0))
-        except (OSError, ValueError, _BrokenError):
-            return True
-
-    def open_socket(self) -> socket.socket:
-        """Return the socket. Raises _BrokenError when it is closed."""
-        if self.sock is None:
-            raise _BrokenError("The connection is closed.")
-        return self.sock
-
-
-class _TlsClient(smtplib.SMTP_SSL, _Client):
-    """The same over TLS from the first byte."""
-
-
-def _server_words(raw: bytes) -> str:
-    text = raw.decode("utf-8", "replace")
-    return " ".join(_CONTROLS.sub(" ", text).split())[:_TEXT_LENGTH]
-
-
-def _network_words(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "The mail server did not answer in time."
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"The mail server's certificate is not valid: {error.verify_message}."
-    if isinstance(error, ssl.SSLError):
-        return f"TLS with the mail server failed: {error.reason or 'no reason given'}."
-    if isinstance(error, socket.gaierror):
-        return "The mail server's name cannot be found."
-    if isinstance(error, ConnectionRefusedError):
-        return "The mail server refuses connections."
-    if isinstance(error, (ConnectionError, BrokenPipeError)):
-        return "The mail server closed the connection."
-    return f"The network failed: {error.strerror or type(error).__name__}."
+    mail: Mail
+    commands: deque[tuple[Stage, bytes]]
+    refusal: tuple[Stage, _Reply] | None = None
 
 
 def connect(
@@ -205,93 +145,13 @@ def connect(
     return SmtpConnection(server, tls_context=tls_context, pipelining=pipelining)
 
 
-def _open(server: SmtpServer, tls_context: ssl.SSLContext | None) -> _Client:
-    context = tls_context or ssl.create_default_context()
-    client: _Client | None = None
-    try:
-        # No host yet: smtplib would connect at once, and hide the socket when the greeting is bad.
-        if server.use_ssl:
-            client = _TlsClient(
-                local_hostname=server.local_hostname,
-                timeout=server.connect_timeout,
-                context=context,
-            )
-        else:
-            client = _Client(local_hostname=server.local_hostname, timeout=server.connect_timeout)
-        # starttls() checks the certificate against the name that the constructor was not given.
-        client._host = server.host  # type: ignore[attr-defined]
-        reason = _greet(client, server, context)
-    except (OSError, smtplib.SMTPException, _BrokenError, UnicodeError) as error:
-        reason = _sentence(error, server)
-    if client is not None and reason is None:
-        return client
-    if client is not None:
-        client.close()
-    raise ServerUnavailable(reason or "The mail server cannot be reached.")
-
-
-def _greet(client: _Client, server: SmtpServer, context: ssl.SSLContext) -> str | None:
-    """Connect, secure and sign in. Returns what the server refused, if it did."""
-    code, text = client.connect(server.host, server.port)
-    if code != 220:
-        return _refusal("The mail server is not ready", code, text)
-    sock = client.open_socket()
-    sock.settimeout(server.timeout)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.ehlo_or_helo_if_needed()
-    if server.use_tls and not server.use_ssl:
-        if not client.has_extn("starttls"):
-            return "The mail server does not offer STARTTLS."
-        code, text = client.starttls(context=context)
-        if code != 220:
-            return _refusal("The mail server refuses STARTTLS", code, text)
-        client.ehlo_or_helo_if_needed()
-    if server.username:
-        client.login(server.username, server.password or "")
-    return None
-
-
-def _refusal(what: str, code: int, text: bytes) -> str:
-    return f"{what}: {code} {_server_words(text)}".rstrip()
-
-
-def _sentence(error: Exception, server: SmtpServer) -> str:
-    """Say why connecting failed. A server that echoes the password does not get it repeated."""
-    match error:
-        case smtplib.SMTPAuthenticationError():
-            words = _refusal(
-                "The mail server refuses the user name and password",
-                error.smtp_code,
-                _as_bytes(error.smtp_error),
-            )
-        case smtplib.SMTPResponseException():
-            words = _refusal(
-                "The mail server refuses the session", error.smtp_code, _as_bytes(error.smtp_error)
-            )
-        case smtplib.SMTPNotSupportedError():
-            words = "The mail server does not offer a way to sign in."
-        case smtplib.SMTPServerDisconnected():
-            timed_out = isinstance(error.__context__, TimeoutError)
-            words = (
-                "The mail server did not answer in time."
-                if timed_out
-                else "The mail server closed the connection."
-            )
-        case smtplib.SMTPException():
-            words = "The mail server offers no way to sign in that is supported."
-        case UnicodeError():
-            words = "The mail server's name, user name or password has unusable characters."
-        case OSError():
-            words = _network_words(error)
-        case _:
-            words = str(error)
-    if server.password:
-        words = words.replace(server.password, "…")
-    return words
-
-
-def _as_bytes(text: bytes | str) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+def wait_for_any(connections: Sequence["SmtpConnection"], seconds: float) -> None:
+    """Sleep until one of the connections can `advance`, at most `seconds`."""
+    poll = select.poll()
+    for connection in connections:
+        connection.register(poll)
+        seconds = min(seconds, connection.seconds_left())
+    poll.poll(max(seconds, 0) * 1000)
 
 
 class SmtpConnection:
@@ -307,14 +167,30 @@ class SmtpConnection:
         self._server = server
         self._tls_context = tls_context
         self._may_pipeline = pipelining
-        self._closed = False
-        self._adopt(_open(server, tls_context))
+        self._line: deque[_Transit] = deque()
+        self._ended: list[tuple[Mail, Answer]] = []
+        self._adopt(open_client(server, tls_context))
 
-    def _adopt(self, client: _Client) -> None:
+    def _adopt(self, client: SmtpClient) -> None:
         self._client = client
+        self._socket = client.open_socket()
+        self._socket.setblocking(False)
+        self._is_tls = isinstance(self._socket, ssl.SSLSocket)
         self._usable = True
         self._needs_reset = False
         self._pipelines = self._may_pipeline and client.has_extn("pipelining")
+        self._places = _IN_LINE_PIPELINED if self._pipelines else _IN_LINE_PLAIN
+        self._size_option = client.has_extn("size")
+        self._begun = 0
+        self._message_has_left = False
+        self._awaited: deque[Stage] = deque()
+        self._unsent = bytearray()
+        self._written = 0
+        self._queued = 0
+        self._message_end = 0
+        self._unread = b""
+        self._write_fault = ""
+        self._last_progress = time.monotonic()
 
     @property
     def usable(self) -> bool:
@@ -324,6 +200,11 @@ class SmtpConnection:
     @property
     def pipelines(self) -> bool:
         return self._pipelines
+
+    @property
+    def in_line(self) -> int:
+        """Mails that were offered and have not ended."""
+        return len(self._line)
 
     def __enter__(self) -> Self:
         return self
@@ -338,19 +219,21 @@ class SmtpConnection:
 
     def close(self) -> None:
         """Say good-bye, briefly, and close. May be called twice."""
-        if self._usable:
+        if self._usable and not self._awaited and not self._unsent:
             try:
-                if self._client.sock is not None:
-                    self._client.sock.settimeout(_QUIT_TIMEOUT)
+                self._socket.settimeout(_QUIT_TIMEOUT)
                 self._client.quit()
             except (OSError, smtplib.SMTPException, ValueError):
                 pass
-        self._closed = True
         self._abandon()
 
     def _abandon(self) -> None:
         self._usable = False
+        self._awaited.clear()
+        self._unsent.clear()
         self._client.close()
+
+    # --- One mail ---------------------------------------------------------------------------
 
     def send(self, envelope_from: str, rcpt: str, message: bytes, smtputf8: bool = False) -> Answer:
         """Send one message to one recipient and say what became of it.
@@ -365,120 +248,280 @@ class SmtpConnection:
             raise ValueError("message must have CRLF line ends only")
         if not self._usable:
             return self._down("The connection is closed.")
-        if self._client.something_to_read():
+        if self.has_been_left():
             self._abandon()
             try:
-                self._adopt(_open(self._server, self._tls_context))
+                self._adopt(open_client(self._server, self._tls_context))
             except ServerUnavailable as error:
                 return self._down(error.reason)
-        envelope, refusal = self._envelope(envelope_from, rcpt, len(message), smtputf8)
-        if refusal is not None:
-            return refusal
-        commands = [(Stage.CONNECTION, b"RSET\r\n")] if self._needs_reset else []
-        commands += envelope
-        decided = self._send_pipelined(commands) if self._pipelines else self._send_plain(commands)
-        return decided if decided is not None else self._send_message(message)
-
-    def _envelope(
-        self, envelope_from: str, rcpt: str, size: int, smtputf8: bool
-    ) -> tuple[list[tuple[Stage, bytes]], Answer | None]:
-        """Return the commands of one mail, or the answer when this server cannot take it."""
-        client = self._client
-        if smtputf8 and not client.has_extn("smtputf8"):
-            return [], self._refused_here(
-                "The mail server does not accept addresses with letters beyond ASCII before the @ "
-                "(SMTPUTF8 is not offered)."
-            )
-        addresses = (rcpt,) if not envelope_from else (envelope_from, rcpt)
-        for address in addresses:
-            if not _ADDRESS.fullmatch(address) or not (smtputf8 or address.isascii()):
-                return [], self._refused_here("The e-mail address is not valid.")
-        options = ""
-        if client.has_extn("size"):
-            options += f" SIZE={size}"
-        if smtputf8:
-            options += " SMTPUTF8"
-            if client.has_extn("8bitmime"):
-                options += " BODY=8BITMIME"
-        return [
-            (Stage.MAIL, f"MAIL FROM:<{envelope_from}>{options}\r\n".encode()),
-            (Stage.RCPT, f"RCPT TO:<{rcpt}>\r\n".encode()),
-            (Stage.DATA, b"DATA\r\n"),
-        ], None
-
-    def _send_plain(self, commands: list[tuple[Stage, bytes]]) -> Answer | None:
-        """Send command by command. Returns the refusal, or None when the server wants the mail."""
-        stage = Stage.CONNECTION
-        try:
-            for stage, command in commands:
-                self._client.write(command)
-                reply = self._client.reply()
-                if not _goes_on(stage, reply):
-                    self._needs_reset = stage is not Stage.CONNECTION
-                    return self._refused(stage, reply)
-        except _BrokenError as fault:
-            return self._broken(fault, stage)
-        return None
-
-    def _send_pipelined(self, commands: list[tuple[Stage, bytes]]) -> Answer | None:
-        """Send all commands at once. Returns as `_send_plain` does."""
-        first_refusal: tuple[Stage, _Reply] | None = None
-        wants_message = False
-        stage = Stage.CONNECTION
-        try:
-            self._client.write(b"".join(command for _, command in commands))
-            for stage, _ in commands:
-                reply = self._client.reply()
-                if not _goes_on(stage, reply) and first_refusal is None:
-                    first_refusal = (stage, reply)
-                if reply.code == 421:
-                    self._abandon()
-                    break
-                wants_message = stage is Stage.DATA and reply.code == 354
-            if first_refusal is None:
-                return None
-            if wants_message:
-                self._end_unwanted_message(first_refusal[0])
-            else:
-                self._needs_reset = True
-        except _BrokenError as fault:
-            self._abandon()
-            if first_refusal is None:
-                return self._broken(fault, stage)
-        return self._refused(*first_refusal)
-
-    def _end_unwanted_message(self, refused: Stage) -> None:
-        """End a message that the server waits for although it refused the envelope.
-
-        With its only recipient refused, an empty message goes nowhere. Was it another command that
-        was refused, the recipient may stand, so an empty mail could reach a person: hang up.
-        Raises _BrokenError.
-        """
-        if refused is not Stage.RCPT:
-            self._abandon()
-            return
-        self._client.write(b".\r\n")
-        reply = self._client.reply()
-        self._needs_reset = not reply.positive
-        if reply.code == 421:
-            self._abandon()
-
-    def _send_message(self, message: bytes) -> Answer:
         body = dot_stuff(message)
         if not body.endswith(b"\r\n"):
             body += b"\r\n"
+        if (refused := self.offer(Mail(envelope_from, rcpt, body, smtputf8))) is not None:
+            return refused
+        while True:
+            for _, answer in self.advance():
+                return answer
+            if not self.usable:
+                self.take_back()
+                return self._down(_CLOSED)
+            wait_for_any([self], self._server.timeout)
+
+    def has_been_left(self) -> bool:
+        """Whether the server spoke or hung up while no mail was under way."""
+        poll = select.poll()
         try:
-            if not self._client.write_message(body + b".\r\n"):
-                return self._broken(
-                    _BrokenError("The mail server closed the connection."), Stage.MESSAGE
-                )
-            reply = self._client.reply()
-        except _BrokenError as fault:
-            return self._broken(fault, Stage.MESSAGE, in_doubt=True)
-        self._needs_reset = False
-        if reply.positive:
-            return Answer(Outcome.ACCEPTED, reply.code, reply.text, False, True)
-        return self._refused(Stage.MESSAGE, reply)
+            poll.register(self._socket, select.POLLIN)
+            return bool(poll.poll(0))
+        except (OSError, ValueError):
+            return True
+
+    # --- Many mails -------------------------------------------------------------------------
+
+    def can_take(self) -> bool:
+        """Whether `offer` may be called."""
+        return self._usable and len(self._line) < self._places
+
+    def offer(self, mail: Mail) -> Answer | None:
+        """Put a mail in line; its answer comes from `advance`.
+
+        Returns the answer at once where this server cannot take the mail at all.
+        """
+        commands = self._envelope(mail)
+        if isinstance(commands, Answer):
+            return commands
+        self._line.append(_Transit(mail, commands))
+        self._begin()
+        return None
+
+    def advance(self) -> list[tuple[Mail, Answer]]:
+        """Write what the network takes, read what it has; returns the mails that have ended.
+
+        Call it again after `offer`, and when `wait_for_any` returns. When the connection is no
+        longer usable afterwards, `take_back` has the mails whose message never left.
+        """
+        if self._usable:
+            self._write()
+            self._read()
+            self._write()
+            if self.usable and self.seconds_left() <= 0:
+                self._break(_TOO_SLOW)
+        ended, self._ended = self._ended, []
+        return ended
+
+    def take_back(self) -> list[Mail]:
+        """The mails in line whose message has not left, once the connection is not usable."""
+        mails = [transit.mail for transit in self._line]
+        self._line.clear()
+        return mails
+
+    def register(self, poll: "select.poll") -> None:
+        """Have `poll` wake up when this connection can go on."""
+        if self._usable:
+            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+
+    def seconds_left(self) -> float:
+        """How long the server may still stay silent."""
+        if not self._awaited and not self._unsent:
+            return self._server.timeout
+        return self._last_progress + self._server.timeout - time.monotonic()
+
+    def _envelope(self, mail: Mail) -> deque[tuple[Stage, bytes]] | Answer:
+        """The commands of one mail, or the answer when this server cannot take it."""
+        if mail.smtputf8 and not self._client.has_extn("smtputf8"):
+            return self._refused_here(
+                "The mail server does not accept addresses with letters beyond ASCII before the @ "
+                "(SMTPUTF8 is not offered)."
+            )
+        for address in (mail.envelope_from, mail.rcpt):
+            if not address and address is mail.envelope_from:
+                continue
+            if not _ADDRESS.fullmatch(address) or not (mail.smtputf8 or address.isascii()):
+                return self._refused_here("The e-mail address is not valid.")
+        options = f" SIZE={len(mail.message)}" if self._size_option else ""
+        if mail.smtputf8:
+            options += " SMTPUTF8"
+            if self._client.has_extn("8bitmime"):
+                options += " BODY=8BITMIME"
+        return deque(
+            (
+                (Stage.MAIL, f"MAIL FROM:<{mail.envelope_from}>{options}\r\n".encode()),
+                (Stage.RCPT, f"RCPT TO:<{mail.rcpt}>\r\n".encode()),
+                (Stage.DATA, b"DATA\r\n"),
+            )
+        )
+
+    def _begin(self) -> None:
+        """Let the next envelope leave: alone, or directly behind the message before it."""
+        while self._begun < len(self._line) and (
+            not self._begun or (self._begun == 1 and self._pipelines and self._message_has_left)
+        ):
+            commands = self._line[self._begun].commands
+            if self._needs_reset and not self._begun:
+                commands.appendleft((Stage.CONNECTION, b"RSET\r\n"))
+                self._needs_reset = False
+            self._begun += 1
+            for _ in range(len(commands) if self._pipelines else 1):
+                self._command(commands)
+
+    def _command(self, commands: deque[tuple[Stage, bytes]]) -> None:
+        stage, command = commands.popleft()
+        self._queue(command, stage)
+
+    def _queue(self, data: bytes, awaited: Stage) -> None:
+        if not self._awaited and not self._unsent:
+            self._last_progress = time.monotonic()
+        self._unsent += data
+        self._queued += len(data)
+        self._awaited.append(awaited)
+
+    # --- The network ------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        while self._unsent:
+            part = self._unsent[:_TLS_RECORD] if self._is_tls else self._unsent
+            try:
+                count = self._socket.send(part)
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                return
+            except OSError as error:
+                # What the server said before it hung up may still be there to read.
+                self._write_fault = network_words(error)
+                self._unsent.clear()
+                return
+            self._written += count
+            self._last_progress = time.monotonic()
+            del self._unsent[:count]
+
+    def _read(self) -> None:
+        while self._usable:
+            try:
+                data = self._socket.recv(_READ_SIZE)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                if self._write_fault:
+                    self._break(self._write_fault)
+                return
+            except OSError as error:
+                self._break(network_words(error))
+                return
+            if not data:
+                self._break(_CLOSED)
+                return
+            self._last_progress = time.monotonic()
+            self._unread += data
+            self._take_replies()
+            if not self._is_tls:  # TLS may hold decrypted bytes that no poll would tell of.
+                return
+
+    def _take_replies(self) -> None:
+        """Handle every complete reply among the bytes read."""
+        unread = self._unread
+        start = line = 0
+        while self._usable and (end := unread.find(b"\n", line)) >= 0:
+            if unread[line + 3 : line + 4] == b"-" and unread[line : line + 3].isdigit():
+                line = end + 1
+                continue
+            code = unread[line : line + 3]
+            if not code.isdigit() or not 200 <= int(code) <= 599 or not self._awaited:
+                self._break(_NONSENSE)
+                return
+            words = unread[start + 4 : end]
+            if start != line:
+                words = re.sub(rb"\n\d{3}[- ]?", b" ", words)
+            self._handle(_Reply(int(code), words))
+            start = line = end + 1
+        self._unread = unread[start:]
+        if len(self._unread) > _LONGEST_REPLY:
+            self._break(_NONSENSE)
+
+    def _break(self, fault: str) -> None:
+        """The connection broke: end the mail that is under way, if one is."""
+        if not self._begun:
+            self._abandon()
+            return
+        refusal = self._line[0].refusal
+        if refusal is not None:
+            self._abandon()
+            self._end(self._refused(*refusal))
+            return
+        stage = self._awaited[0] if self._awaited else Stage.MESSAGE
+        in_doubt = self._message_has_left and self._may_have_been_heard()
+        self._abandon()
+        self._end(Answer(Outcome.TRANSIENT, None, fault, in_doubt, False, True, stage))
+
+    def _may_have_been_heard(self) -> bool:
+        """Whether the end of the message may have reached the server.
+
+        Nothing of a failed plain write has left. A TLS record may have, in part or whole.
+        """
+        written = self._written + (_TLS_RECORD if self._is_tls else 0)
+        return written > self._message_end - len(b".\r\n")
+
+    # --- What the server says ---------------------------------------------------------------
+
+    def _handle(self, reply: _Reply) -> None:
+        stage = self._awaited.popleft()
+        if stage is Stage.MESSAGE:
+            if reply.positive:
+                self._end(Answer(Outcome.ACCEPTED, reply.code, reply.text, False, True))
+            else:
+                self._end(self._refused(stage, reply))
+        elif stage is Stage.EMPTY_MESSAGE:
+            self._needs_reset = not reply.positive
+            if reply.code == 421:
+                self._abandon()
+            self._end_refused()
+        elif self._pipelines:
+            self._handle_pipelined(stage, reply)
+        elif not _goes_on(stage, reply):
+            self._needs_reset = stage is not Stage.CONNECTION
+            self._end(self._refused(stage, reply))
+        elif stage is Stage.DATA:
+            self._send_message()
+        else:
+            self._command(self._line[0].commands)
+
+    def _handle_pipelined(self, stage: Stage, reply: _Reply) -> None:
+        transit = self._line[0]
+        if transit.refusal is None and not _goes_on(stage, reply):
+            transit.refusal = (stage, reply)
+        if reply.code == 421:
+            self._abandon()
+            self._end_refused()
+        elif stage is not Stage.DATA:
+            return
+        elif transit.refusal is None:
+            self._send_message()
+        elif reply.code != 354:
+            self._needs_reset = True
+            self._end_refused()
+        elif transit.refusal[0] is Stage.RCPT:
+            # The server waits for a message although its only recipient was refused: an empty one
+            # goes nowhere.
+            self._queue(b".\r\n", Stage.EMPTY_MESSAGE)
+        else:
+            # The recipient may stand, so that an empty mail could reach a person: hang up.
+            self._abandon()
+            self._end_refused()
+
+    def _send_message(self) -> None:
+        self._queue(self._line[0].mail.message + b".\r\n", Stage.MESSAGE)
+        self._message_end = self._queued
+        self._message_has_left = True
+        self._begin()
+
+    def _end_refused(self) -> None:
+        refusal = self._line[0].refusal
+        if refusal is None:
+            raise RuntimeError("nothing was refused")
+        self._end(self._refused(*refusal))
+
+    def _end(self, answer: Answer) -> None:
+        self._ended.append((self._line.popleft().mail, answer))
+        self._begun -= 1
+        self._message_has_left = False
+        if self._usable:
+            self._begin()
 
     def _refused(self, stage: Stage, reply: _Reply) -> Answer:
         session = stage in (Stage.CONNECTION, Stage.MAIL) and reply.code in _SESSION_CODES
@@ -491,10 +534,6 @@ class SmtpConnection:
 
     def _refused_here(self, text: str) -> Answer:
         return Answer(Outcome.PERMANENT, None, text, False, True, False, Stage.CONNECTION)
-
-    def _broken(self, fault: _BrokenError, stage: Stage, *, in_doubt: bool = False) -> Answer:
-        self._abandon()
-        return Answer(Outcome.TRANSIENT, None, fault.text, in_doubt, False, True, stage)
 
     def _down(self, text: str) -> Answer:
         return Answer(Outcome.TRANSIENT, None, text, False, False, True, Stage.CONNECTION)

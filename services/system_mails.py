@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from extensions import get_settings
 from models import utcnow
 from services import mail_headers, messages
-from services.deliveries import smtp_server
+from services.mail_wires import smtp_server
 from services.smtp import Outcome, connect
 
 

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from config import Settings
 from extensions import db, queues
 from jobs.sweeps import sweep
 from models import (
@@ -33,6 +34,7 @@ from models import (
 from services import (
     deliveries,
     delivery_claims,
+    mail_wires,
     mailing_confirmations,
     mailing_controls,
     passwords,
@@ -41,11 +43,10 @@ from services import (
     smtp,
     system_mails,
 )
+from services.bounce_addresses import BounceAddresses
 from services.delivery_results import Outcome
 from services.email_templates import find_template_of_kind, get_current_version
 from services.errors import Conflict, InvalidInput, Throttled
-from services.smtp import Answer, SmtpConnection, Stage
-from services.smtp import Outcome as Verdict
 from tests.support.claims import (
     claim,
     counters,
@@ -57,7 +58,7 @@ from tests.support.claims import (
 )
 from tests.support.factories import actor_for, find_customer, make_customer, make_user, save
 from tests.support.promises import passwords_in, start_welcome
-from tests.support.smtp_sink import SmtpSink
+from tests.support.smtp_sink import SmtpSink, Stage
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
 OLD = "old-password-that-works"
@@ -220,7 +221,7 @@ def test_a_server_that_is_slow_to_greet_gets_its_mails(
         time.sleep(2.2)
         return connect(*args, **kwargs)
 
-    monkeypatch.setattr(deliveries, "connect", slowly)
+    monkeypatch.setattr(mail_wires, "connect", slowly)
     deliveries.deliver_mailing(mailing_id)
     assert sink.mails
 
@@ -229,58 +230,42 @@ def test_a_fault_of_ours_is_charged_to_its_delivery_alone(
     users: list[User], sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mailing_id = start(users)
-    render = deliveries._Texts.render
+    compose = deliveries.Composer.compose
 
-    def broken(self: Any, delivery: Any) -> bytes:
+    def broken(self: Any, delivery: Any, tag: Any = None) -> Any:
         if delivery.user_id == users[1].id:
             raise LookupError("nobody foresaw this")
-        return render(self, delivery)
+        return compose(self, delivery, tag)
 
-    monkeypatch.setattr(deliveries._Texts, "render", broken)
+    monkeypatch.setattr(deliveries.Composer, "compose", broken)
     deliveries.deliver_mailing(mailing_id)
     assert counters(mailing_id) == {"sent": 2, "queued": 1}
     assert sorted(row.attempts for row in rows_of(mailing_id)) == [1, 1, 1]
 
 
-def refusing(when: Callable[[SmtpConnection, str], Answer | None]) -> Any:
-    send = SmtpConnection.send
-
-    def wrapper(self: SmtpConnection, sender: str, rcpt: str, *args: Any, **kwargs: Any) -> Answer:
-        return when(self, rcpt) or send(self, sender, rcpt, *args, **kwargs)
-
-    return wrapper
-
-
 def test_an_address_that_the_server_cannot_spell_does_not_stop_the_line(
-    kenton: Customer, users: list[User], sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+    kenton: Customer, users: list[User], sink: SmtpSink, settings: Settings
 ) -> None:
     odd = make_user(kenton, email="jürgen@kenton-electronics.com")
-    refused = Answer(Verdict.PERMANENT, 555, "No SMTPUTF8 here", False, True, False, Stage.MAIL)
-    monkeypatch.setattr(
-        SmtpConnection, "send", refusing(lambda _, rcpt: None if rcpt.isascii() else refused)
-    )
     mailing_id = start([odd, *users])
+    delivery = next(row for row in rows_of(mailing_id) if row.user_id == odd.id)
+    sender = BounceAddresses(settings).address_for(delivery.id)
+    sink.refuse(sender, 555, "No SMTPUTF8 here", at=Stage.MAIL)
     deliveries.deliver_mailing(mailing_id)
     assert counters(mailing_id) == {"sent": 3, "failed": 1}
 
 
+@pytest.mark.parametrize("most", [1, 2])
 def test_a_server_that_takes_few_mails_on_a_connection_is_met_with_new_ones(
-    users: list[User], sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+    users: list[User], sink: SmtpSink, most: int
 ) -> None:
-    full = Answer(Verdict.TRANSIENT, 421, "Enough for now", False, False, True, Stage.MAIL)
-    carried: dict[str, int] = {}
-
-    def when(connection: SmtpConnection, _: str) -> Answer | None:
-        connection.count = getattr(connection, "count", 0) + 1  # type: ignore[attr-defined]
-        carried["most"] = max(carried.get("most", 0), connection.count)  # type: ignore[attr-defined]
-        return full if connection.count > 1 else None  # type: ignore[attr-defined]
-
-    monkeypatch.setattr(SmtpConnection, "send", refusing(when))
+    sink.mails_per_connection = most
     mailing_id = start(users)
     while deliveries.deliver_mailing(mailing_id):
         pass
     assert counters(mailing_id) == {"sent": 3}
-    assert carried["most"] == 2
+    assert {row.attempts for row in rows_of(mailing_id)} == {1}
+    assert len(sink.mails) == 3
 
 
 def test_a_worker_that_wakes_late_touches_no_password(users: list[User], sink: SmtpSink) -> None:
@@ -290,11 +275,14 @@ def test_a_worker_that_wakes_late_touches_no_password(users: list[User], sink: S
     asleep.expires_at = 0.0
     end_with(must_claim(first), Outcome.SENT)
     deliveries.deliver_mailing(start(users[:1]))
+    mails = len(sink.mails)
     _, application = passwords_in(sink.mails[-1])
-    slice_ = deliveries._Slice(asleep.mailing, time.monotonic() + 5, lambda: False)
-    slice_._process(asleep, deliveries._Wire())
+    slice_ = deliveries._Slice(asleep.mailing, mail_wires.MailWires(1), 5, lambda: False)
+    chunk = slice_._begin_chunk(asleep)
+    assert [result.outcome for result in chunk.results] == [Outcome.RELEASED]
     account = db.session.get_one(LocalPlatformAccount, users[0].id, populate_existing=True)
     assert passwords.verify(account.password_hash, application)
+    assert len(sink.mails) == mails
 
 
 # --- Signing in ----------------------------------------------------------------------------------

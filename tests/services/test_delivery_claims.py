@@ -23,7 +23,7 @@ from models import (
     WelcomeState,
     utcnow,
 )
-from services import delivery_claims, passwords, seals, sign_ins
+from services import claim_recovery, delivery_claims, passwords, seals, sign_ins
 from services.delivery_claims import Claim
 from services.delivery_results import Outcome, Result, record_results
 from services.errors import InvalidInput
@@ -175,7 +175,7 @@ def test_an_expired_claim_returns_in_doubt_with_the_same_message(users: list[Use
 
 def test_a_claim_that_lives_is_left_alone(users: list[User]) -> None:
     held = must_claim(start(users))
-    assert delivery_claims.expire_claims() == 0
+    assert claim_recovery.expire_claims() == 0
     assert end_with(held, Outcome.SENT, code=250)
 
 
@@ -186,7 +186,7 @@ def test_a_renewed_claim_lives_on_and_a_lost_one_cannot_be_renewed(users: list[U
     renewed = delivery_claims.renew_claims([held.token, "unknown"])
     assert set(renewed) == {held.token}
     assert renewed[held.token] > time.monotonic()
-    assert delivery_claims.expire_claims() == 0
+    assert claim_recovery.expire_claims() == 0
     expire(held)
     assert delivery_claims.renew_claims([held.token]) == {}
 
@@ -202,7 +202,7 @@ def test_two_sweeps_at_once_return_a_claim_once(app_context: Flask, users: list[
     def sweep() -> None:
         with app_context.app_context():
             gate.wait()
-            found.append(delivery_claims.expire_claims())
+            found.append(claim_recovery.expire_claims())
 
     threads = [threading.Thread(target=sweep) for _ in range(3)]
     for thread in threads:

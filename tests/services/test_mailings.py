@@ -30,7 +30,14 @@ from models import (
     utcnow,
 )
 from models.mailings import COUNTERS
-from services import delivery_claims, mailing_confirmations, mailing_controls, mailings, seals
+from services import (
+    claim_recovery,
+    delivery_claims,
+    mailing_confirmations,
+    mailing_controls,
+    mailings,
+    seals,
+)
 from services.actors import SYSTEM, Actor
 from services.delivery_claims import Claim, claim_deliveries, find_mailing_job
 from services.delivery_results import Outcome, Result, record_results
@@ -100,7 +107,7 @@ def die(mailing: Mailing) -> None:
         .values(expires_at=utcnow() - timedelta(seconds=1))
     )
     db.session.commit()
-    delivery_claims.expire_claims()
+    claim_recovery.expire_claims()
 
 
 def counters(mailing: Mailing) -> dict[str, int]:
@@ -672,6 +679,7 @@ def test_the_pace_is_of_the_counters_alone() -> None:
         queued=60,
         sending=0,
         sent=30,
+        bounced=0,
         failed=10,
         started_at=now - timedelta(seconds=20),
     )

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from extensions import db
 from models import Delivery, DeliveryClaim, Mailing, utcnow
 from models.mailings import COUNTERS
-from services import delivery_claims
+from services import claim_recovery, delivery_claims
 from services.delivery_claims import Claim
 from services.delivery_results import Outcome, Result, record_results
 
@@ -43,7 +43,7 @@ def expire(held: Claim) -> int:
         .values(expires_at=utcnow() - timedelta(seconds=1))
     )
     db.session.commit()
-    return delivery_claims.expire_claims()
+    return claim_recovery.expire_claims()
 
 
 def fresh_mailing(mailing_id: int) -> Mailing:

@@ -9,6 +9,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ from app import create_app
 from connectors.local import LocalConnector
 from jobs.worker import make_worker, wait_for_queue
 from services import deliveries, delivery_claims, delivery_results
-from services.smtp import SmtpConnection, _Client
+from services.mail_wires import MailWires
+from services.smtp import SmtpConnection
 
 _worker_pid = os.getpid()
 
@@ -43,20 +45,38 @@ def _patched(owner: Any, name: str, *, before: bool = False, calls: int = 1) -> 
     setattr(owner, name, wrapper)
 
 
+def _once_a_message_has_left(number: int) -> None:
+    """Die before the answer to the `number`-th message is read; the message is with the server."""
+    read = SmtpConnection._read
+    numbers = itertools.count(1)
+
+    def wrapper(self: SmtpConnection) -> None:
+        if self._message_has_left and not self._unsent and next(numbers) == number:
+            time.sleep(0.2)
+            die()
+        read(self)
+
+    SmtpConnection._read = wrapper  # type: ignore[method-assign]
+
+
 POINTS: dict[str, Callable[[], None]] = {
     "before the claim": lambda: _patched(delivery_claims, "claim_deliveries", before=True),
     "inside the claim, before its commit": lambda: _patched(delivery_claims, "_seal_rows"),
     "after the claim": lambda: _patched(delivery_claims, "claim_deliveries"),
     "before the platform": lambda: _patched(LocalConnector, "set_passwords", before=True),
     "after the platform": lambda: _patched(LocalConnector, "set_passwords"),
-    "before the first mail": lambda: _patched(SmtpConnection, "send", before=True),
+    "before the first mail": lambda: _patched(MailWires, "offer", before=True),
     "inside a mail, before its message": lambda: _patched(
-        _Client, "write_message", before=True, calls=3
+        SmtpConnection, "_send_message", before=True, calls=3
     ),
-    "after a mail went out, before the answer is read": lambda: _patched(
-        _Client, "write_message", calls=3
+    "after a mail went out, before the answer is read": lambda: _once_a_message_has_left(3),
+    "after an answer, before it is noted": lambda: _patched(
+        deliveries._Slice, "_note_answer", before=True, calls=5
     ),
-    "after an answer": lambda: _patched(SmtpConnection, "send", calls=7),
+    "after an answer": lambda: _patched(deliveries._Slice, "_note_answer", calls=7),
+    "when all have been answered": lambda: _patched(
+        deliveries._Slice, "_record", before=True, calls=2
+    ),
     "before the results": lambda: _patched(deliveries, "record_results", before=True),
     "inside the results, before their commit": lambda: _patched(delivery_results, "_count"),
     "after the results": lambda: _patched(deliveries, "record_results"),

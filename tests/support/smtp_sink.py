@@ -108,7 +108,7 @@ class SmtpSink:
 
     `implicit_tls` speaks TLS from the first byte, `starttls` offers it. `auth` is the one user
     name and password that can sign in. `answers_data_without_recipients` is what DATA gets when
-    every RCPT was refused: 554, 503 or 354.
+    every RCPT was refused: 554, 503 or 354. `mails_per_connection` may be set at any time.
     """
 
     host = "127.0.0.1"
@@ -135,6 +135,7 @@ class SmtpSink:
         self.commands: list[str] = []
         self.sessions = 0
         self.hanging = 0
+        self.mails_per_connection: int | None = None
         self._rules: list[Rule] = []
         self._delays: dict[Stage, float] = {}
         self._changed = threading.Condition()
@@ -355,6 +356,7 @@ class _Session:
         self.recipients: tuple[str, ...] = ()
         self.refused = False
         self.secured = sink.implicit_tls is not None
+        self.carried = 0
 
     async def run(self) -> None:
         await self._answer(Stage.CONNECT, 220, "sink ESMTP")
@@ -406,7 +408,11 @@ class _Session:
         address, _, options = line.partition("<")[2].partition(">")
         if not address.isascii() and "SMTPUTF8" not in options:
             self._say(553, "SMTPUTF8 is needed")
-        elif await self._answer(Stage.MAIL, 250, "Sender OK"):
+        elif self.carried == self.sink.mails_per_connection:
+            self._say(421, "Enough for one connection")
+            await self._flush()
+            raise _ClosedError
+        elif await self._answer(Stage.MAIL, 250, "Sender OK", addresses=(address,)):
             self.sender = address
 
     async def _rcpt(self, line: str) -> None:
@@ -449,6 +455,7 @@ class _Session:
         if await self._answer(
             Stage.END, 250, "Accepted", addresses=recipients, mail=(sender, data)
         ):
+            self.carried += 1
             self.sink._keep(sender, recipients, data, self.number)
 
     async def _start_tls(self) -> None:
