@@ -148,6 +148,20 @@ def test_a_foreign_file_says_nothing(folder: Path, content: bytes) -> None:
     assert read(folder, TOKEN) == {}
 
 
+def test_records_without_their_header_say_nothing(folder: Path) -> None:
+    path = write(folder, {1: 250})
+    path.write_bytes(b"another-01\n" + path.read_bytes()[HEADER:])
+    assert read(folder, TOKEN) == {}
+
+
+def test_the_first_answer_stands(folder: Path) -> None:
+    journal = Journal.open(folder, TOKEN)
+    journal.note(1, 250)
+    journal.note(1, 251)
+    journal.close()
+    assert read(folder, TOKEN) == {1: 250}
+
+
 def make_folder(path: Path) -> None:
     path.mkdir()
 
@@ -209,10 +223,15 @@ def test_a_disk_that_fills_up_costs_only_the_notes_that_follow(folder: Path) -> 
         "from services.delivery_journal import Journal\n"
         "logging.basicConfig()\n"
         "journal = Journal.open(Path(sys.argv[1]), sys.argv[2])\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (11 + 11 * 3 + 5,) * 2)\n"
-        "for number in range(1, 9):\n"
+        "unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "limited = (11 + 11 * 3 + 5, unlimited[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, limited)\n"
+        "for number in range(1, 5):\n"
         "    journal.note(number, 250)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)\n"
+        "journal.note(5, 250)\n"
         "journal.close()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, limited)\n"
         "full = Journal.open(Path(sys.argv[1]), 'f' * 32)\n"
         "for number in range(1, 9):\n"
         "    full.note(number, 250)\n"
@@ -223,6 +242,7 @@ def test_a_disk_that_fills_up_costs_only_the_notes_that_follow(folder: Path) -> 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("no journal of accepted mails") == 1
     assert read(folder, TOKEN) == dict.fromkeys((1, 2, 3), 250)
+    assert (folder / TOKEN).stat().st_size == 11 + 11 * 3 + 5, "something follows the torn record"
     assert [path.name for path in folder.iterdir()] == [TOKEN]
 
 

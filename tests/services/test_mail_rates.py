@@ -129,6 +129,12 @@ def test_the_server_is_held_when_delayed_domains_meet(connection: Redis, clock: 
     assert len(everything) > 100
 
 
+def test_a_domain_is_held_when_the_server_delays_it(connection: Redis, clock: Clock) -> None:
+    rates = make_rates(connection, per_second=20, per_second_per_domain=2, clock=clock)
+    rates.reserve([f"d{number}.example" for number in range(25)])
+    assert rates.reserve(["late.example"] * 2) == pytest.approx([1.05, 1.55], abs=TICK)
+
+
 def test_domains_have_equal_shares_of_their_ceiling(connection: Redis, clock: Clock) -> None:
     rates = make_rates(
         connection, per_second=1000, per_second_per_domain=20, horizon=1, clock=clock
@@ -174,15 +180,28 @@ def test_what_was_not_used_is_given_to_others(connection: Redis, clock: Clock) -
     assert again == pytest.approx([waits[3], waits[4], waits[9], math.inf], abs=TICK)
 
 
-def test_the_slot_of_a_mail_that_went_is_not_given_to_another(
-    connection: Redis, clock: Clock
+@pytest.mark.parametrize("ceiling", ["per_second", "per_second_per_domain"])
+def test_the_time_of_a_mail_that_went_is_not_given_to_another(
+    connection: Redis, clock: Clock, ceiling: str
 ) -> None:
-    rates = make_rates(connection, per_second=8, clock=clock)
+    rates = make_rates(connection, clock=clock, **{ceiling: 8})
     waits = rates.reserve(["a.example"] * 4)
     assert waits == pytest.approx([0, 0, 0.125, 0.25], abs=TICK)
     clock.now += 0.25
     rates.give_back(["a.example"] * 4)
     assert rates.reserve(["a.example"]) == pytest.approx([0.125], abs=TICK)
+
+
+def test_a_domains_time_is_not_given_back_from_under_a_later_mail(
+    connection: Redis, clock: Clock
+) -> None:
+    mine, others = (
+        make_rates(connection, per_second_per_domain=2, horizon=5, clock=clock) for _ in range(2)
+    )
+    assert mine.reserve(["a.example"] * 3) == [0, 0.5, 1]
+    assert others.reserve(["a.example"]) == [1.5]
+    mine.give_back(["a.example"])
+    assert others.reserve(["a.example"]) == [2]
 
 
 def test_giving_back_after_the_queue_was_emptied_takes_nothing_from_others(
