@@ -238,6 +238,9 @@ class _Held(threading.local):
 class MailRates:
     """The ceilings as one slice of work meets them. Threads may share it.
 
+    It remembers the last batch of each thread, for `give_back`. A thread that has several batches
+    under way at once needs one of these for each.
+
     `clock` gives the time in seconds in place of the queue server's own.
     """
 
