@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from extensions import db
+from extensions import db, get_settings
 from models import (
     Bundle,
     Customer,
@@ -187,9 +187,21 @@ class _DryRun:
                 row.web_id,
             ),
             message=message if self._messages_left >= 0 else None,
-            seconds=None if self._rate is None else math.ceil(total / self._rate),
+            seconds=self._estimate_seconds(total, counted),
             per_second=self._rate,
         )
+
+    def _estimate_seconds(self, total: int, counted: Mapping[Cell, _Counted]) -> int | None:
+        """A customer's users mostly share a domain, so its ceiling holds for each customer."""
+        if self._rate is None:
+            return None
+        seconds = total / self._rate
+        if ceiling := get_settings().mail_max_per_second_per_domain:
+            of_customers: Counter[int] = Counter()
+            for (customer_id, _), cell in counted.items():
+                of_customers[customer_id] += cell.recipients
+            seconds = max(seconds, max(of_customers.values()) / ceiling)
+        return math.ceil(seconds)
 
     def _skip_named(self, checked: CheckedMailing, counted: dict[Cell, _Counted]) -> int:
         """Take out who gets the template by an earlier line; returns how many those are.

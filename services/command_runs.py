@@ -105,6 +105,11 @@ def submit(actor: Actor, text: str, *, source: CommandSource) -> CommandRun:
     return run
 
 
+def submit_at_terminal(actor: Actor, text: str) -> CommandRun:
+    """The same for who is at a terminal."""
+    return submit(actor, text, source=CommandSource.TERMINAL)
+
+
 def check(actor: Actor, text: str) -> Plan:
     """Say what a text would do. Raises as `submit` does."""
     actor.require(Permission.COMMANDS_RUN)

@@ -34,8 +34,8 @@ from models import (
 from services import email_templates, recipients
 from services.actors import Actor, Permission
 from services.audit_events import record_event
-from services.delivery_claims import end_mailing_if_done
 from services.errors import Conflict, InvalidInput, NotFound
+from services.mailing_ends import end_mailing_if_done
 from services.messages import PreparedMessage, RenderedMessage
 from services.seals import Credentials
 
@@ -431,8 +431,19 @@ def _replace_older(mailing: Mailing) -> None:
 
     Their password would be reset twice, and the older mail would carry one that no longer works.
     """
-    mine = sa.select(Delivery.user_id).where(
-        Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.QUEUED
+    # Not IN nor EXISTS: PostgreSQL makes joins of those, and without statistics, which rows as new
+    # as these never have, joins a million rows to a million one by one.
+    ours = aliased(Delivery)
+    is_ours = (
+        sa.select(ours.id)
+        .where(
+            ours.mailing_id == mailing.id,
+            ours.user_id == Delivery.user_id,
+            ours.state == DeliveryState.QUEUED,
+        )
+        .correlate(Delivery)
+        .scalar_subquery()
+        .is_not(None)
     )
     older = db.session.scalars(
         sa.select(Mailing.id)
@@ -457,7 +468,7 @@ def _replace_older(mailing: Mailing) -> None:
                     Delivery.mailing_id == older_id,
                     Delivery.state == DeliveryState.QUEUED,
                     Delivery.in_doubt.is_(False),
-                    Delivery.user_id.in_(mine),
+                    is_ours,
                 )
                 .values(
                     state=DeliveryState.SKIPPED,

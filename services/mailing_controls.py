@@ -17,8 +17,8 @@ from models import (
 )
 from models.mailings import COUNTERS
 from services.actors import Actor, Permission
-from services.delivery_claims import cancel_waiting
 from services.errors import Conflict
+from services.mailing_ends import cancel_waiting
 from services.mailings import record_mailing_event
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased, joinedload
 
-from extensions import db
+from extensions import db, get_settings
 from models import (
     CommandRun,
     Customer,
@@ -271,7 +272,8 @@ _MEASURED_SECONDS = 1.0
 def estimate_rate() -> float | None:
     """Mails per second that a mailing may expect: the median of the newest five worth measuring.
 
-    Those took a second and a hundred mails at least. None when there is none among the newest.
+    Those took a second and a hundred mails at least. None when there is none among the newest. The
+    server's ceiling, MAIL_MAX_PER_SECOND, bounds it.
     """
     ended = Mailing.sent + Mailing.bounced + Mailing.failed
     newest = db.session.execute(
@@ -289,7 +291,9 @@ def estimate_rate() -> float | None:
             rates.append(mails / seconds)
         if len(rates) == 5:
             break
-    return statistics.median(rates) if rates else None
+    if not rates:
+        return None
+    return min(statistics.median(rates), get_settings().mail_max_per_second or math.inf)
 
 
 def _id_of_newest() -> int:
