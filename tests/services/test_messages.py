@@ -187,7 +187,11 @@ def as_the_library_sends_it(shown: RenderedMessage) -> EmailMessage:
     text=WRITTEN,
     values=st.fixed_dictionaries(
         dict.fromkeys(("full name", "login", "services", "customer name"), NASTY)
-        | {"extension": st.sampled_from(["", " ", "\n", "204", ".5", "=41", "O'Brien & <sons>"])}
+        | {
+            "extension": st.sampled_from(
+                ["", " ", "\n", "\0", "204", ".5", "=41", "O'Brien & <sons>"]
+            )
+        }
     ),
 )
 def test_the_wire_carries_what_the_preview_shows(text: str, values: dict[str, str]) -> None:
@@ -385,6 +389,23 @@ def test_a_value_in_a_query_cannot_add_to_the_link() -> None:
     links = Words(message.preview({"login": 'a&b="c"#d'}).html).links
 
     assert links[0] == "https://x.example/?u=a%26b%3D%22c%22%23d"
+
+
+def test_links_on_the_wire_are_checked_and_escaped_like_those_on_pages() -> None:
+    message = prepare(html='<a href="https://x.example/?u=((login))">x</a>')
+    assert Words(body(strict(render(message, {"login": "a/b;c#d e"})), "html")).links[0] == (
+        "https://x.example/?u=a%2Fb%3Bc%23d%20e"
+    )
+
+    mail = compile_message(
+        *load_system_mail("password_link", "en"),
+        sender="a@b.example",
+        provider=PROVIDER,
+        language="en",
+        system=True,
+    )
+    with pytest.raises(MessageError, match="reset link"):
+        render(mail, {"reset link": "javascript:alert(1)"})
 
 
 def test_a_subject_never_carries_a_password() -> None:
