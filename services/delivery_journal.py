@@ -6,8 +6,9 @@ journal survives its process, not the machine, and is of use only where it was w
 after a power cut, or where it could not be written, the whole chunk is sent again. Losing it costs
 repeats of the same messages, nothing else.
 
-A journal holds ids of deliveries and answer codes, never a secret. Its file is named by the claim's
-token and has a header, then eleven bytes per mail: id, code, check.
+A journal holds ids of deliveries and answer codes, never a secret. Its file is `journal/<token>`
+below the `folder` that all functions here are given, which is VAR_DIR; `<token>` is the claim's. It
+has a header, then eleven bytes per mail: id, code, check.
 """
 
 from __future__ import annotations
@@ -24,20 +25,14 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
-from extensions import get_settings
-
 log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
+_FOLDER = "journal"
 _HEADER = b"foyer-jrn1\n"
 _RECORD = struct.Struct("<QHB")
 _CODES = range(200, 600)
 _LONGEST = 1024 * 1024  # A claim has at most a thousand deliveries.
-
-
-def journal_folder() -> Path:
-    """Where this machine's workers keep their journals."""
-    return get_settings().var_dir / "journal"
 
 
 class Journal:
@@ -62,7 +57,7 @@ class Journal:
             raise ValueError("not the token of a claim")
         file = None
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
             _warn(os.strerror(error.errno or 0))
@@ -135,7 +130,7 @@ def remove_orphans(folder: Path, known_tokens: Collection[str], older_than: date
     """
     removed = 0
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(folder / _FOLDER) as entries:
             for entry in entries:
                 if _TOKEN.fullmatch(entry.name) and entry.name not in known_tokens:
                     about = entry.stat(follow_symlinks=False)
@@ -150,7 +145,7 @@ def remove_orphans(folder: Path, known_tokens: Collection[str], older_than: date
 
 def _path(folder: Path, token: str) -> Path | None:
     """Where a journal is; None for what is no token and must not become a path."""
-    return folder / token if _TOKEN.fullmatch(token) else None
+    return folder / _FOLDER / token if _TOKEN.fullmatch(token) else None
 
 
 def _check(delivery_id: int, code: int) -> int:

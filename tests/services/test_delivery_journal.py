@@ -30,6 +30,7 @@ RECORD = 11
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Where journals are, below the VAR_DIR that the functions are given."""
     return tmp_path / "var" / "journal"
 
 
@@ -39,7 +40,7 @@ def _forget_warnings() -> None:
 
 
 def write(folder: Path, answers: dict[int, int], token: str = TOKEN) -> Path:
-    journal = Journal.open(folder, token)
+    journal = Journal.open(folder.parent, token)
     for delivery_id, code in answers.items():
         journal.note(delivery_id, code)
     journal.close()
@@ -49,18 +50,18 @@ def write(folder: Path, answers: dict[int, int], token: str = TOKEN) -> Path:
 def test_what_was_noted_is_read(folder: Path) -> None:
     answers = {1: 250, 2**63 - 1: 251, 1204: 252}
     path = write(folder, answers)
-    assert read(folder, TOKEN) == answers
+    assert read(folder.parent, TOKEN) == answers
     assert path.stat().st_size == HEADER + 3 * RECORD
-    assert read(folder, OTHER) == {}
+    assert read(folder.parent, OTHER) == {}
 
 
 def test_a_note_is_in_the_file_before_the_journal_is_closed(folder: Path) -> None:
-    journal = Journal.open(folder, TOKEN)
-    assert read(folder, TOKEN) == {}
+    journal = Journal.open(folder.parent, TOKEN)
+    assert read(folder.parent, TOKEN) == {}
     journal.note(7, 250)
-    assert read(folder, TOKEN) == {7: 250}
+    assert read(folder.parent, TOKEN) == {7: 250}
     journal.close_and_remove()
-    assert read(folder, TOKEN) == {}
+    assert read(folder.parent, TOKEN) == {}
     assert list(folder.iterdir()) == []
     journal.note(8, 250)
     journal.close_and_remove()
@@ -80,13 +81,13 @@ def test_only_their_owner_reads_journals(folder: Path) -> None:
 @pytest.mark.parametrize("token", NO_TOKENS)
 def test_what_is_no_token_becomes_no_path(folder: Path, token: str) -> None:
     with pytest.raises(ValueError, match="token"):
-        Journal.open(folder, token)
+        Journal.open(folder.parent, token)
     assert not folder.exists()
     folder.mkdir(parents=True)
     bystander = folder.parent / ("a" * 29)
     bystander.write_bytes(b"foyer-jrn1\n")
-    assert read(folder, token) == {}
-    remove(folder, token)
+    assert read(folder.parent, token) == {}
+    remove(folder.parent, token)
     assert bystander.exists()
 
 
@@ -94,10 +95,10 @@ def test_a_journal_that_exists_is_left_to_its_claim(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(folder, {1: 250})
-    second = Journal.open(folder, TOKEN)
+    second = Journal.open(folder.parent, TOKEN)
     second.note(2, 250)
     second.close_and_remove()
-    assert read(folder, TOKEN) == {1: 250}
+    assert read(folder.parent, TOKEN) == {1: 250}
     assert "exists" in caplog.text.lower()
 
 
@@ -107,7 +108,7 @@ def test_a_torn_record_is_left_out(folder: Path) -> None:
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         records = max(0, (length - HEADER) // RECORD)
-        assert read(folder, TOKEN) == dict.fromkeys(range(1, records + 1), 250)
+        assert read(folder.parent, TOKEN) == dict.fromkeys(range(1, records + 1), 250)
 
 
 def test_nothing_behind_a_damaged_record_is_believed(folder: Path) -> None:
@@ -117,7 +118,7 @@ def test_nothing_behind_a_damaged_record_is_believed(folder: Path) -> None:
         damaged = bytearray(whole)
         damaged[HEADER + RECORD + position] ^= 0x55
         path.write_bytes(damaged)
-        assert read(folder, TOKEN) == {1: 250}
+        assert read(folder.parent, TOKEN) == {1: 250}
 
 
 _IDS = st.integers(1, 2**63 - 1)
@@ -135,9 +136,9 @@ def test_whatever_is_appended_what_was_noted_stands(
     path = write(folder, answers)
     with path.open("ab") as file:
         file.write(foreign)
-    found = read(folder, TOKEN)
+    found = read(folder.parent, TOKEN)
     assert dict(list(found.items())[: len(answers)]) == answers
-    remove(folder, TOKEN)
+    remove(folder.parent, TOKEN)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -145,21 +146,21 @@ def test_whatever_is_appended_what_was_noted_stands(
 def test_a_foreign_file_says_nothing(folder: Path, content: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TOKEN).write_bytes(content)
-    assert read(folder, TOKEN) == {}
+    assert read(folder.parent, TOKEN) == {}
 
 
 def test_records_without_their_header_say_nothing(folder: Path) -> None:
     path = write(folder, {1: 250})
     path.write_bytes(b"another-01\n" + path.read_bytes()[HEADER:])
-    assert read(folder, TOKEN) == {}
+    assert read(folder.parent, TOKEN) == {}
 
 
 def test_the_first_answer_stands(folder: Path) -> None:
-    journal = Journal.open(folder, TOKEN)
+    journal = Journal.open(folder.parent, TOKEN)
     journal.note(1, 250)
     journal.note(1, 251)
     journal.close()
-    assert read(folder, TOKEN) == {1: 250}
+    assert read(folder.parent, TOKEN) == {1: 250}
 
 
 def make_folder(path: Path) -> None:
@@ -180,9 +181,9 @@ def make_link(path: Path) -> None:
 def test_what_is_no_file_is_not_read(folder: Path, make: Callable[[Path], None]) -> None:
     folder.mkdir(parents=True)
     make(folder / TOKEN)
-    assert read(folder, TOKEN) == {}
-    assert remove_orphans(folder, set(), utcnow() + timedelta(days=1)) == 0
-    journal = Journal.open(folder, TOKEN)
+    assert read(folder.parent, TOKEN) == {}
+    assert remove_orphans(folder.parent, set(), utcnow() + timedelta(days=1)) == 0
+    journal = Journal.open(folder.parent, TOKEN)
     journal.note(1, 250)
     journal.close_and_remove()
     assert os.path.lexists(folder / TOKEN)
@@ -195,12 +196,12 @@ def test_where_no_journal_can_be_written_mails_go_on(
     folder.write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING):
         for token in (TOKEN, OTHER):
-            journal = Journal.open(folder, token)
+            journal = Journal.open(folder.parent, token)
             journal.note(1, 250)
             journal.close_and_remove()
-            assert read(folder, token) == {}
-            remove(folder, token)
-        assert remove_orphans(folder, set(), utcnow()) == 0
+            assert read(folder.parent, token) == {}
+            remove(folder.parent, token)
+        assert remove_orphans(folder.parent, set(), utcnow()) == 0
     said = [each for each in caplog.messages if "no journal of accepted mails" in each]
     assert len(said) == 1
 
@@ -236,12 +237,12 @@ def test_a_disk_that_fills_up_costs_only_the_notes_that_follow(folder: Path) -> 
         "for number in range(1, 9):\n"
         "    full.note(number, 250)\n"
         "full.close_and_remove()\n",
-        str(folder),
+        str(folder.parent),
         TOKEN,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("no journal of accepted mails") == 1
-    assert read(folder, TOKEN) == dict.fromkeys((1, 2, 3), 250)
+    assert read(folder.parent, TOKEN) == dict.fromkeys((1, 2, 3), 250)
     assert (folder / TOKEN).stat().st_size == 11 + 11 * 3 + 5, "something follows the torn record"
     assert [path.name for path in folder.iterdir()] == [TOKEN]
 
@@ -255,11 +256,11 @@ def test_a_killed_process_leaves_every_note(folder: Path) -> None:
         "for number in range(1, 1001):\n"
         "    journal.note(number, 250)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n",
-        str(folder),
+        str(folder.parent),
         TOKEN,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert read(folder, TOKEN) == dict.fromkeys(range(1, 1001), 250)
+    assert read(folder.parent, TOKEN) == dict.fromkeys(range(1, 1001), 250)
 
 
 def test_a_process_killed_anywhere_leaves_every_note_that_it_spoke_of(folder: Path) -> None:
@@ -274,7 +275,7 @@ def test_a_process_killed_anywhere_leaves_every_note_that_it_spoke_of(folder: Pa
             "for number in range(1, 80_000):\n"
             "    journal.note(number, 250)\n"
             "    os.write(1, b'%d\\n' % number)\n",
-            str(folder),
+            str(folder.parent),
             TOKEN,
         ],
         cwd=ROOT,
@@ -286,7 +287,7 @@ def test_a_process_killed_anywhere_leaves_every_note_that_it_spoke_of(folder: Pa
         writer.kill()
         rest = [int(line) for line in writer.stdout if line.endswith(b"\n")]
     last = max(rest, default=500)
-    found = read(folder, TOKEN)
+    found = read(folder.parent, TOKEN)
     assert list(found) == list(range(1, len(found) + 1))
     assert last <= len(found) <= last + 1
 
@@ -299,9 +300,9 @@ def test_orphans_are_removed_and_nothing_else(folder: Path) -> None:
     hour_ago = (utcnow() - timedelta(hours=1)).timestamp()
     for name in (old, known, "notes.txt"):
         os.utime(folder / name, (hour_ago, hour_ago))
-    assert remove_orphans(folder, {known}, utcnow() - timedelta(minutes=10)) == 1
+    assert remove_orphans(folder.parent, {known}, utcnow() - timedelta(minutes=10)) == 1
     assert {path.name for path in folder.iterdir()} == {young, known, "notes.txt"}
     assert remove_orphans(folder / "missing", set(), utcnow()) == 0
-    remove(folder, known)
-    remove(folder, known)
+    remove(folder.parent, known)
+    remove(folder.parent, known)
     assert {path.name for path in folder.iterdir()} == {young, "notes.txt"}
