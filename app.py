@@ -11,14 +11,16 @@ import cli
 from blueprints import errors, pages, security
 from blueprints.account.views import bp as account
 from blueprints.customers.views import bp as customers
+from blueprints.hooks.views import bp as hooks
 from blueprints.mailings.views import bp as mailings
 from blueprints.mailings.views import staff_bp as staff_mailings
+from blueprints.suppressions.views import bp as suppressions
 from blueprints.system.views import bp as system
 from blueprints.users.views import bp as users
 from config import PROJECT_ROOT, Settings
 from extensions import csrf, db, login_manager, migrate, queues
 
-BLUEPRINTS = (account, customers, mailings, staff_mailings, system, users)
+BLUEPRINTS = (account, customers, hooks, mailings, staff_mailings, suppressions, system, users)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import sys
 import time
 
 import click
@@ -79,6 +82,51 @@ def sweep() -> None:
     run_sweep()
 
 
+@click.command("bounce")
+@click.option("--recipient", metavar="ADDRESS", help="The envelope recipient, where it is known.")
+@with_appcontext
+def bounce(recipient: str | None) -> None:
+    """Take one returned mail from standard input, as a mail server pipes it.
+
+    Exits with 75 (EX_TEMPFAIL) when it has to be sent again, and with 0 otherwise, also for mails
+    that report no failure of ours.
+    """
+    from services.bounces import LARGEST_MESSAGE, record_bounce
+
+    stream = sys.stdin.buffer
+    raw = stream.read(LARGEST_MESSAGE)
+    while stream.read(LARGEST_MESSAGE):  # Whoever writes must not meet a closed pipe.
+        pass
+    result = record_bounce(raw, recipient)
+    click.echo(result.sentence)
+    if result.try_again:
+        raise click.exceptions.Exit(os.EX_TEMPFAIL)
+
+
+@click.command("bounce-listener")
+@with_appcontext
+def bounce_listener() -> None:
+    """Take returned mails by LMTP or SMTP at BOUNCE_LISTEN until stopped."""
+    address = get_settings().bounce_listen
+    if not address:
+        raise click.ClickException(
+            "BOUNCE_LISTEN is not set. Write where to listen, for example lmtp://127.0.0.1:8024."
+        )
+    try:
+        from services.bounce_listener import serve_until_stopped
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            "The bounce listener needs the package aiosmtpd: pip install 'aiosmtpd>=1.4.6'."
+        ) from error
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    try:
+        asyncio.run(
+            serve_until_stopped(app, address, lambda at: click.echo(f"Bounces are taken at {at}"))
+        )
+    except OSError as error:
+        raise click.ClickException(f"{address} cannot be listened on: {error.strerror}.") from error
+
+
 def init_app(app: Flask) -> None:
-    for command in (demo, new_seal_key, worker, scheduler, sweep):
+    for command in (demo, new_seal_key, worker, scheduler, sweep, bounce, bounce_listener):
         app.cli.add_command(command)

@@ -136,6 +136,8 @@ class Settings:
     mail_max_per_second: float
     mail_max_per_second_per_domain: float
     bounce_address: str
+    bounce_listen: str
+    bounce_hook_secret: str = field(repr=False)
     session_idle_minutes: int
     session_absolute_hours: int
     change_generated_password: bool
@@ -214,7 +216,9 @@ class Settings:
             mail_max_per_second_per_domain=read.number(
                 "MAIL_MAX_PER_SECOND_PER_DOMAIN", 100 if mail_server else 0, 0, 100_000
             ),
-            bounce_address=_bounce_address(read, sender),
+            bounce_address=_bounce_address(read, "BOUNCE_ADDRESS", sender),
+            bounce_listen=_listen(read, "BOUNCE_LISTEN"),
+            bounce_hook_secret=_hook_secret(read, "BOUNCE_HOOK_SECRET"),
             session_idle_minutes=read.integer("SESSION_IDLE_MINUTES", 60, 1, 1440),
             session_absolute_hours=read.integer("SESSION_ABSOLUTE_HOURS", 12, 1, 168),
             change_generated_password=read.flag("CHANGE_GENERATED_PASSWORD", True),
@@ -387,9 +391,9 @@ def _email(read: _Reader, name: str, default: str) -> str:
         return raw
 
 
-def _bounce_address(read: _Reader, sender: str) -> str:
-    """Empty where no mail of its own address is wanted: some servers refuse unknown senders."""
-    name, domain = "BOUNCE_ADDRESS", sender.rpartition("@")[2]
+def _bounce_address(read: _Reader, name: str, sender: str) -> str:
+    """Empty where mails get no sender of their own, because the server refuses such senders."""
+    domain = sender.rpartition("@")[2]
     raw = read.text(name)
     if raw.lower() in {"off", "no", "none"} or not (raw or domain):
         return ""
@@ -402,6 +406,37 @@ def _bounce_address(read: _Reader, sender: str) -> str:
             "because a number and a signature are added to them, or write off."
         )
     return address
+
+
+def _listen(read: _Reader, name: str) -> str:
+    """`smtp://host:port`, `lmtp://host:port` or `lmtp:///path/of/a/socket`; empty for none."""
+    raw = read.text(name)
+    try:
+        parts = urlsplit(raw)
+        at_port = parts.hostname is not None and parts.port is not None and not parts.path
+    except ValueError:
+        parts, at_port = urlsplit(""), False
+    at_socket = parts.scheme == "lmtp" and not parts.netloc and len(parts.path) > 1
+    if raw and not (at_socket or (at_port and parts.scheme in {"lmtp", "smtp"})):
+        read.faults.append(
+            f"{name} is {raw!r}. Write lmtp://127.0.0.1:8024, smtp://127.0.0.1:8024 or "
+            "lmtp:///path/of/a/socket."
+        )
+    return raw
+
+
+def _hook_secret(read: _Reader, name: str) -> str:
+    raw = read.text(name)
+    try:
+        size = len(base64.b64decode(raw.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if raw and not (raw.startswith("whsec_") and 24 <= size <= 64):
+        read.faults.append(
+            f"{name} is not whsec_ and 24 to 64 bytes in base64 after it. "
+            "Make one with: echo whsec_$(openssl rand -base64 32)."
+        )
+    return raw
 
 
 def _colour(read: _Reader, name: str, default: str) -> str:

@@ -58,7 +58,7 @@ def nav_items() -> list[NavItem]:
     if customer is not None and actor.may(Permission.USERS_READ):
         web_id = customer.web_id
         href = url_for("users.index", web_id=web_id)
-        items.append(NavItem("Users", "users", href, here == "users"))
+        items.append(NavItem("Users", "users", href, here in {"users", "suppressions"}))
         href = url_for("mailings.index", web_id=web_id)
         label = "Customer mailings" if current_user.is_staff else "Mailings"
         items.append(NavItem(label, "mail", href, here == "mailings"))

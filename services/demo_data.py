@@ -271,7 +271,7 @@ def _make_exceptions(customer: Customer) -> None:
     users[9].status = UserStatus.SUSPENDED
     key = users[14].email_key
     if db.session.scalar(sa.select(Suppression.id).where(Suppression.email_key == key)) is None:
-        db.session.add(Suppression(email_key=key, reason="550 5.1.1 The mailbox does not exist."))
+        db.session.add(Suppression(email_key=key, reason="The mailbox does not exist."))
 
 
 def _new_customer(demo: DemoCustomer, group: Group) -> Customer:

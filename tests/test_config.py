@@ -165,6 +165,18 @@ def test_every_fault_is_said_at_once() -> None:
         ("BOUNCE_ADDRESS", "bounces"),
         ("BOUNCE_ADDRESS", "b" * 28 + "@foyer.example"),
         ("BOUNCE_ADDRESS", "zurück@foyer.example"),
+        ("BOUNCE_LISTEN", "127.0.0.1:8024"),
+        ("BOUNCE_LISTEN", "lmtp://127.0.0.1"),
+        ("BOUNCE_LISTEN", "lmtp://[::1:8024"),
+        ("BOUNCE_LISTEN", "lmtp://127.0.0.1:8024/path"),
+        ("BOUNCE_LISTEN", "lmtp:///"),
+        ("BOUNCE_LISTEN", "smtp:///run/foyer.sock"),
+        ("BOUNCE_LISTEN", "http://127.0.0.1:8024"),
+        ("BOUNCE_HOOK_SECRET", "secret"),
+        ("BOUNCE_HOOK_SECRET", "whsec_"),
+        ("BOUNCE_HOOK_SECRET", "whsec_c2hvcnQ="),
+        ("BOUNCE_HOOK_SECRET", "whsec_ünicode"),
+        ("BOUNCE_HOOK_SECRET", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"),
         ("PROVIDER_ACCENT", "#12345"),
         ("PROVIDER_ACCENT", "#1f5fbf;}body{display:none"),
         ("SEAL_KEYS", "short"),
@@ -191,11 +203,12 @@ def test_a_secret_is_not_repeated_in_a_fault_or_shown() -> None:
                 "REDIS_URL": "redis://:hunter3@queue",
                 "MAIL_USERNAME": "me",
                 "MAIL_PASSWORD": "hunter4",
+                "BOUNCE_HOOK_SECRET": "whsec_aHVudGVyNWh1bnRlcjVodW50ZXI1aHVudGVyNQ==",
             }
         )
     )
     assert KEY not in shown
-    for secret in ("very-secret", "hunter2", "hunter3", "hunter4"):
+    for secret in ("very-secret", "hunter2", "hunter3", "hunter4", "aHVudGVyN"):
         assert secret not in shown
 
 

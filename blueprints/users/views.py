@@ -24,7 +24,7 @@ from blueprints.users.lists import (
 from config import LANGUAGES
 from extensions import get_settings
 from models import Bundle, Customer, TemplateKind
-from services import email_templates, mailing_confirmations, mailings, users
+from services import email_templates, mailing_confirmations, mailings, suppressions, users
 from services.actors import Permission
 from services.errors import InvalidInput
 from services.paging import PAGE_SIZES
@@ -111,6 +111,7 @@ def show(customer: Customer, user_id: int) -> Response:
         customer=customer,
         user=user,
         deliveries=mailings.list_deliveries_to(actor, user),
+        suppressed=suppressions.find_suppression_of(actor, customer, user),
         is_on_its_way=bool(users.find_open_welcome_mails([user.id])),
         actions=[each for each in list_actions(customer) if each.template_id is not None],
         may_send=actor.may(Permission.MAILINGS_SEND),

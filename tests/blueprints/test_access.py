@@ -23,6 +23,7 @@ from models import (
     MailingState,
     Role,
     SelectedUser,
+    Suppression,
     TemplateKind,
     User,
     UserGroup,
@@ -81,7 +82,8 @@ one_database = pytest.mark.parametrize("engine_name", ["sqlite"])
 class Expected:
     """How a route answers those who may: `path` and `data` may name ids of the world.
 
-    `hidden_from` are roles that may ask for such a thing, but not for this one.
+    `hidden_from` are roles that may ask for such a thing, but not for this one. `takes_token` is
+    False for what machines send: they have no session whose token it could be.
     """
 
     demands: str
@@ -91,6 +93,7 @@ class Expected:
     fragment: int | set[int] | None = None
     open_to_must_change: bool = False
     hidden_from: frozenset[str] = frozenset()
+    takes_token: bool = True
 
 
 ELSEWHERE = frozenset({"operator of group 2"})
@@ -133,6 +136,17 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("users.act", "POST"): Expected("mailings.send of a customer", f"{CQ001}/users/actions", 422),
     ("users.leave_actions", "GET"): Expected(
         "users.read of a customer", f"{CQ001}/users/actions", 302
+    ),
+    ("hooks.bounce", "POST"): Expected("public", "/hooks/bounce", 404, takes_token=False),
+    ("suppressions.index", "GET"): Expected("mailings.read of a customer", f"{CQ001}/suppressed"),
+    ("suppressions.confirm", "GET"): Expected(
+        "mailings.send of a customer", CQ001 + "/suppressed/clear?address={suppression}"
+    ),
+    ("suppressions.clear", "POST"): Expected(
+        "mailings.send of a customer",
+        f"{CQ001}/suppressed/clear",
+        303,
+        {"address": "{suppression}"},
     ),
     ("mailings.index", "GET"): Expected("mailings.read of a customer", f"{CQ001}/mailings"),
     ("mailings.create", "POST"): Expected(
@@ -232,6 +246,8 @@ def world(app: Flask) -> World:
         found: list[dict[str, int]] = []
         for customer, admin in ((kenton, ADMIN), (harborlight, OTHER_ADMIN)):
             user = make_user(customer)
+            gone = make_user(customer).email_key
+            suppressed = save(Suppression(email_key=gone, reason="It does not exist."))
             extra = make_template(customer)
             mailing = start_welcome(
                 actor_for(admin), customer.web_id, [make_user(customer)], enqueue=False
@@ -240,6 +256,7 @@ def world(app: Flask) -> World:
                 {
                     "user": user.id,
                     "mailing": mailing,
+                    "suppression": suppressed.id,
                     "template": extra.id,
                     "version": get_current_version(extra).id,
                 }
@@ -388,7 +405,7 @@ def test_without_a_token_nothing_is_changed(app: Flask, world: World, role: str)
     client.get("/login")  # A session of nobody's has a token, too, which is not sent.
     before = all_rows(app)
     for (endpoint, method), expected in EXPECTED.items():
-        if method != "POST":
+        if method != "POST" or not expected.takes_token:
             continue
         for data in ({}, {"csrf_token": ""}, {"csrf_token": "IjEi.Zm9v.YmFy"}):
             response = client.post(world.path(expected), data={**data, **world.data(expected)})

@@ -21,6 +21,7 @@ from models import (
     Mailing,
     SkipReason,
     Suppression,
+    TemplateKind,
     User,
     WelcomeState,
     utcnow,
@@ -173,7 +174,7 @@ def test_an_older_mail_that_comes_back_says_nothing_of_the_newer() -> None:
 def test_a_mail_of_another_kind_says_nothing_of_the_welcome_mail() -> None:
     delivery_id = send_welcome()
     delivery = read_again(delivery_id)
-    delivery.mailing.template_version.template.kind = "general"
+    delivery.mailing.template_version.template.kind = TemplateKind.GENERAL
     db.session.commit()
     come_back(delivery_id)
     delivery = read_again(delivery_id)
