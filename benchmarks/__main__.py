@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shutil
 import signal
 import sys
@@ -16,9 +17,9 @@ from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from benchmarks import report
+from benchmarks import plot, report
 from benchmarks.bench import QUICK, Bench, Sizes
-from benchmarks.parts import crash, rates, resending, steady
+from benchmarks.parts import crash, million, rates, resending, steady
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.records import Finding, Row, Verdict
 from config import SettingsError
@@ -40,25 +41,31 @@ INTERLEAVED: dict[str, tuple[Part, ...]] = {
 }
 """What each of these parts does every round; what several of them need is done once a round."""
 
-ALONE: dict[str, Part] = {"users-tab": resending.users_tab, "crash": crash.crash}
+ALONE: dict[str, Part] = {
+    "users-tab": resending.users_tab,
+    "crash": crash.crash,
+    "million-sqlite": million.million_sqlite,
+    "million-postgresql": million.million_postgresql,
+}
 """Parts that count their rounds themselves."""
 
-ROWS: tuple[Row, ...] = (*rates.ROWS, *steady.ROWS, *resending.ROWS, *crash.ROWS)
+ROWS: tuple[Row, ...] = (*rates.ROWS, *million.ROWS, *steady.ROWS, *resending.ROWS, *crash.ROWS)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and report. Returns 1 when a row failed, 2 for arguments that make no sense."""
     try:
-        rows, sizes = _read(arguments)
+        rows, sizes, options = _read(arguments)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _stop)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="parts-", dir=RESULTS))
+    into: Path = options.into.resolve()
+    into.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="parts-", dir=into))
     bench = Bench(sizes, folder)
     try:
-        findings = _run(bench, rows)
+        findings = _run(bench, rows, options)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
@@ -71,13 +78,15 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if any(each.verdict is Verdict.FAILED for each in findings) else 0
 
 
-def _read(arguments: Sequence[str]) -> tuple[list[Row], Sizes]:
+def _read(arguments: Sequence[str]) -> tuple[list[Row], Sizes, argparse.Namespace]:
     known = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rows", metavar="NAMES", help=f"some of {','.join(known)}")
     parser.add_argument("--quick", action="store_true", help="smaller counts, three rounds")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--recipients", type=int, help="of each mailing whose rate is measured")
+    parser.add_argument("--into", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--publish", action="store_true", help="write README, docs and plot anew")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else Sizes()
     for name in ("rounds", "recipients"):
@@ -88,14 +97,14 @@ def _read(arguments: Sequence[str]) -> tuple[list[Row], Sizes]:
     wanted = options.rows.split(",") if options.rows else known
     if unknown := [name for name in wanted if name not in known]:
         raise BenchmarkError(f"There is no row {unknown[0]!r}. The rows are: {', '.join(known)}.")
-    return [row for row in ROWS if row.name in wanted], sizes
+    return [row for row in ROWS if row.name in wanted], sizes, options
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _run(bench: Bench, rows: list[Row]) -> list[Finding]:
+def _run(bench: Bench, rows: list[Row], options: argparse.Namespace) -> list[Finding]:
     began_at, started = datetime.now(UTC), time.monotonic()
     machine = report.describe_machine()
     wanted = {row.part for row in rows}
@@ -105,14 +114,19 @@ def _run(bench: Bench, rows: list[Row]) -> list[Finding]:
             _try(bench, [name], part)
     findings = [row.judge(bench.records) for row in rows]
     settings = report.describe_settings(bench.installation("sqlite").settings())
-    base = RESULTS / f"{began_at:%Y%m%dT%H%M%SZ}"
+    base = options.into.resolve() / f"{began_at:%Y%m%dT%H%M%SZ}"
     seconds = time.monotonic() - started
     report.write_json(base.with_suffix(".json"), bench, findings, machine, settings, seconds)
     summary = report.describe_run(machine, settings, bench.sizes)
-    table = report.markdown_table(findings)
-    base.with_suffix(".md").write_text(f"{table}\n{summary}\n")
+    markdown = f"{report.markdown_table(findings)}\n{summary}\n"
+    base.with_suffix(".md").write_text(markdown)
+    picture = plot.draw(bench.records)
+    if picture is not None:
+        base.with_suffix(".svg").write_text(picture)
     print(f"\n{report.terminal_table(findings)}\n\n{summary}")
-    print(f"{seconds:.0f} s. Every round: {base.with_suffix('.json').relative_to(ROOT)}")
+    print(f"{seconds:.0f} s. Every round: {os.path.relpath(base.with_suffix('.json'))}")
+    if options.publish:
+        report.publish(markdown, picture)
     return findings
 
 

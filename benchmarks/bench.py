@@ -33,10 +33,18 @@ class Sizes:
     few: int = 1_000
     many: int = 1_000_000
     requests: int = 100
+    quick: bool = False
 
 
 QUICK = Sizes(
-    rounds=3, recipients=5_000, rival=1_000, far=2_000, steady=20_000, many=50_000, requests=30
+    rounds=3,
+    recipients=5_000,
+    rival=1_000,
+    far=1_000,
+    steady=20_000,
+    many=50_000,
+    requests=30,
+    quick=True,
 )
 
 

@@ -9,29 +9,16 @@ from __future__ import annotations
 
 import json
 import resource
-import secrets
 import sys
 import time
-from contextlib import suppress
 
 import sqlalchemy as sa
 
 from app import create_app
 from benchmarks.memory import pss_of_this_process
 from extensions import db, queues
-from models import (
-    Bundle,
-    CommandSource,
-    Customer,
-    CustomerBundle,
-    EmailTemplate,
-    Lane,
-    Mailing,
-    MailingState,
-    TemplateKind,
-    User,
-)
-from services import command_runs, email_templates, mailing_confirmations
+from models import Bundle, CommandSource, Customer, CustomerBundle
+from services import command_runs
 from services.actors import Actor
 
 
@@ -51,14 +38,9 @@ def confirm(web_id: str) -> dict[str, float]:
     actor = Actor.from_terminal("benchmark")
     before = pss_of_this_process()
     submitted_at = time.time()
-    run = None
-    with suppress(NotImplementedError):
-        run = command_runs.submit(actor, command_for(web_id), source=CommandSource.TERMINAL)
+    run = command_runs.submit(actor, command_for(web_id), source=CommandSource.TERMINAL)
     began_at = time.time()
-    if run is None:
-        mailing = _confirm_directly(actor, web_id)
-    else:
-        (mailing,) = command_runs.started_mailings(command_runs.run(actor, run.id))
+    (mailing,) = command_runs.started_mailings(command_runs.run(actor, run.id))
     queues.start_mailing(mailing.lane.value, mailing.id, mailing.waiting)
     return {
         "mailing_id": mailing.id,
@@ -71,29 +53,6 @@ def confirm(web_id: str) -> dict[str, float]:
         "memory_after": pss_of_this_process(),
         "memory_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-
-
-def _confirm_directly(actor: Actor, web_id: str) -> Mailing:
-    customer = db.session.scalars(sa.select(Customer).where(Customer.web_id == web_id)).one()
-    template = db.session.scalars(
-        sa.select(EmailTemplate).where(EmailTemplate.kind == TemplateKind.WELCOME)
-    ).one()
-    mailing = Mailing(
-        customer_id=customer.id,
-        template_version_id=email_templates.get_current_version(template).id,
-        confirmation=secrets.token_urlsafe(24),
-        lane=Lane.BULK,
-        state=MailingState.RUNNING,
-        resets_portal_password=True,
-        resets_application_password=True,
-    )
-    db.session.add(mailing)
-    db.session.flush()
-    mailing_confirmations.freeze_mailing(
-        actor, mailing, [customer.id], User.bundle_id.is_not(None), include_recent=False
-    )
-    db.session.commit()
-    return mailing
 
 
 if __name__ == "__main__":

