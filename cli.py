@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
 
 import click
 from cryptography.fernet import Fernet
@@ -16,6 +18,8 @@ from redis.exceptions import RedisError
 
 from extensions import get_settings, queues
 from services import demo_data
+from services.actors import Actor, get_staff_actor
+from services.command_runs import RunProgress
 from services.errors import ServiceError
 
 log = logging.getLogger(__name__)
@@ -127,6 +131,148 @@ def bounce_listener() -> None:
         raise click.ClickException(f"{address} cannot be listened on: {error.strerror}.") from error
 
 
+# Exit codes of `command` beside 0 (done), 1 (refused) and 2 (wrong usage).
+_SOME_UNSENT = 3
+_NOT_CONFIRMED = 4
+_PAUSED = 5
+_INTERRUPTED = 130
+_WATCH_SECONDS = 0.5
+
+
+@click.command("command")
+@click.argument("text")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and do nothing.")
+@click.option("--yes", is_flag=True, help="Run without asking.")
+@click.option("--as", "login", metavar="LOGIN", help="Act as this member of staff, in his scope.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until the mails are sent.")
+@with_appcontext
+def run_commands(text: str, dry_run: bool, yes: bool, login: str | None, no_wait: bool) -> None:
+    """Run maintenance commands: TEXT, or `-` for standard input, one command per line.
+
+    Use single quotes: inside double quotes a shell replaces `$$` by a number. '$$HELP$$' lists the
+    commands; docs/commands.md explains them and the exit codes.
+    """
+    from services import command_runs, command_texts
+    from services.command_language import CommandErrors
+
+    is_piped = text == "-"
+    if is_piped:
+        longest = 4 * command_runs.MAX_TEXT + 1  # A character has up to four bytes.
+        text = sys.stdin.buffer.read(longest).decode("utf-8", "replace")
+    try:
+        actor = _terminal_actor(login)
+        if dry_run:
+            _print(command_texts.plan_lines(command_runs.check(actor, text)))
+            return
+        run = command_runs.submit_at_terminal(actor, text)
+        plan = command_runs.plan_of(run)
+        _print(command_texts.plan_lines(plan))
+        if not plan.changes_something:
+            return
+        if not yes:
+            _confirm(plan.recipients, is_piped)
+        run = command_runs.run(actor, run.id)
+    except CommandErrors as refused:
+        _print(command_texts.error_lines(text, refused), err=True)
+        raise click.exceptions.Exit(1) from refused
+    except ServiceError as error:
+        raise click.ClickException(error.message) from error
+    is_refused = bool(command_runs.outcome_of(run).errors)
+    _print(("", *command_texts.outcome_lines(run)), err=is_refused)
+    if is_refused:
+        raise click.exceptions.Exit(1)
+    for mailing in command_runs.started_mailings(run):
+        queues.start_mailing(mailing.lane.value, mailing.id, mailing.waiting)
+    if not no_wait:
+        _watch(lambda: command_runs.measure_progress(run))
+
+
+def _terminal_actor(login: str | None) -> Actor:
+    try:
+        account = getpass.getuser()
+    except (KeyError, OSError):
+        account = f"uid {os.getuid()}"
+    terminal = Actor.from_terminal(account)
+    return terminal if login is None else get_staff_actor(login, terminal.login)
+
+
+def _print(lines: Iterable[str], *, err: bool = False) -> None:
+    for line in lines:
+        click.echo(line, err=err)
+
+
+def _confirm(recipients: int, is_piped: bool) -> None:
+    """Ask once, where there is somebody to ask; leave with _NOT_CONFIRMED without a yes."""
+    mails = "1 mail" if recipients == 1 else f"{recipients:,} mails"
+    question = f"Run this and send {mails}?" if recipients else "Run this?"
+    is_confirmed = False
+    if not is_piped:
+        try:
+            is_confirmed = click.confirm(f"\n{question}")
+        except click.Abort:
+            click.echo()
+    if not is_confirmed:
+        click.echo("Nothing was done. With --yes it runs without asking.", err=True)
+        raise click.exceptions.Exit(_NOT_CONFIRMED)
+
+
+def _watch(measure: Callable[[], RunProgress]) -> None:
+    """Show how far the mailings of a run are until they end, as a bar or in lines."""
+    progress = measure()
+    if not progress.total:
+        return
+    show = _show_bar if sys.stdout.isatty() else _show_lines
+    try:
+        progress = show(progress, measure)
+    except KeyboardInterrupt:
+        click.echo(
+            "\nNo longer watching. The mailing goes on; $$MAILING STATUS$$ says how far it is."
+        )
+        raise click.exceptions.Exit(_INTERRUPTED) from None
+    click.echo(f"{progress.sent:,} of {progress.total:,} sent.")
+    if progress.paused:
+        names = ", ".join(str(each) for each in progress.paused)
+        click.echo(f"Paused until $$RESUME MAILING$$: {names}.", err=True)
+        raise click.exceptions.Exit(_PAUSED)
+    if progress.unsent:
+        click.echo(f"{progress.unsent:,} failed, bounced or cancelled.", err=True)
+        raise click.exceptions.Exit(_SOME_UNSENT)
+
+
+def _show_bar(progress: RunProgress, measure: Callable[[], RunProgress]) -> RunProgress:
+    with click.progressbar(length=progress.total, label="Sending") as bar:
+        while True:
+            bar.update(progress.done - bar.pos)
+            if not progress.running:
+                return progress
+            _wait(_WATCH_SECONDS)
+            progress = measure()
+
+
+def _show_lines(progress: RunProgress, measure: Callable[[], RunProgress]) -> RunProgress:
+    next_at = time.monotonic()
+    while progress.running:
+        if time.monotonic() >= next_at:
+            next_at += 5
+            click.echo(f"{progress.done:,} of {progress.total:,} done")
+        _wait(_WATCH_SECONDS)
+        progress = measure()
+    return progress
+
+
+def _wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def init_app(app: Flask) -> None:
-    for command in (demo, new_seal_key, worker, scheduler, sweep, bounce, bounce_listener):
+    for command in (
+        demo,
+        new_seal_key,
+        worker,
+        scheduler,
+        sweep,
+        bounce,
+        bounce_listener,
+        run_commands,
+    ):
         app.cli.add_command(command)

@@ -31,12 +31,16 @@ _WOULD = {
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """What a dry run says, command by command."""
+    """What a dry run says, command by command; the first mail of each template once."""
+    shown: set[int] = set()
     for number, line in enumerate(plan.lines):
         if number:
             yield ""
         yield f"Line {line.line}: {_shortened(line.command)}"
         yield from (f"{_INDENT}{text}" if text else "" for text in _result_lines(line))
+        if isinstance(line.result, MailingPlan) and line.result.template_version_id not in shown:
+            shown.add(line.result.template_version_id)
+            yield from _mail_lines(line.result)
     if len(plan.mailings) > 1:
         yield ""
         skipped = f"{plan.skipped_total:,} skipped"
@@ -89,12 +93,16 @@ def _mailing_lines(mailing: MailingPlan) -> Iterator[str]:
         yield f"{mailing.already_named:,} of the skipped get this e-mail by a line above."
     first = mailing.first
     yield f"The first is {_plain(first.name)} <{_plain(first.email)}> of {_plain(first.web_id)}."
-    if mailing.message is not None:
-        yield ""
-        yield f"  Subject: {_plain(mailing.message.subject)}"
-        yield ""
-        for text in mailing.message.text.strip().splitlines():
-            yield f"  {_plain(text)}".rstrip()
+
+
+def _mail_lines(mailing: MailingPlan) -> Iterator[str]:
+    if mailing.message is None:
+        return
+    yield ""
+    yield f"{_INDENT * 2}Subject: {_plain(mailing.message.subject)}"
+    yield ""
+    for text in mailing.message.text.strip().splitlines():
+        yield f"{_INDENT * 2}{_plain(text)}".rstrip()
 
 
 def outcome_lines(run: CommandRun) -> Iterator[str]:
