@@ -991,7 +991,7 @@ def thousand(app_context: Flask) -> list[str]:
         ],
     )
     db.session.commit()
-    return [row["web_id"] for row in rows]
+    return [str(row["web_id"]) for row in rows]
 
 
 def test_a_thousand_customers_take_as_many_statements_as_one(
