@@ -19,7 +19,6 @@ from tests.support.factories import actor_for
 from tests.support.promises import check_promises, passwords_in
 from tests.support.smtp_sink import SmtpSink
 
-
 _PASSWORD = re.compile(r"\b[A-HJ-NP-Za-km-z2-9]{20}\b")
 
 
