@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import smtplib
 import socket
 import stat
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,15 @@ from sqlalchemy.exc import OperationalError
 from config import Settings
 from models import DeliveryState
 from services import bounces
-from services.bounce_listener import serve
 from tests.support import dsns
-from tests.support.bounces import address_of, read_again, send_welcome
+from tests.support.bounces import (
+    address_of,
+    connect,
+    hand_over,
+    listening,
+    read_again,
+    send_welcome,
+)
 from tests.support.work import ROOT, Process, environment, wait_until
 
 one_database = pytest.mark.parametrize("engine_name", ["sqlite"])
@@ -121,51 +124,6 @@ def test_the_pipe_as_a_process_of_its_own(
 
 
 # --- The listener ------------------------------------------------------------------------------
-
-
-@contextmanager
-def listening(app: Flask, address: str) -> Iterator[str]:
-    """A listener in a thread; gives the address that it really listens on."""
-    started = threading.Event()
-    at: list[str] = []
-    stop: list[Callable[[], object]] = []
-
-    async def run() -> None:
-        ended, loop = asyncio.Event(), asyncio.get_running_loop()
-        stop.append(lambda: loop.call_soon_threadsafe(ended.set))
-
-        def on_start(where: str) -> None:
-            at.append(where)
-            started.set()
-
-        await serve(app, address, ended, on_start)
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    try:
-        assert started.wait(15)
-        yield at[0]
-    finally:
-        stop[0]()
-        thread.join(15)
-        assert not thread.is_alive()
-
-
-def connect(at: str) -> smtplib.SMTP:
-    scheme, _, place = at.partition("://")
-    kind = smtplib.LMTP if scheme == "lmtp" else smtplib.SMTP
-    host, _, port = place.rpartition(":")
-    connection = kind(host or place, int(port) if host else 0, timeout=15)
-    connection.ehlo_or_helo_if_needed()
-    return connection
-
-
-def hand_over(at: str, recipient: str, raw: bytes) -> tuple[int, bytes]:
-    """The listener's last answer to one mail."""
-    with connect(at) as connection:
-        assert connection.mail("") == (250, b"OK")
-        code, text = connection.rcpt(recipient)
-        return (code, text) if code != 250 else connection.data(raw)
 
 
 @pytest.mark.parametrize("scheme", ["lmtp", "smtp"])

@@ -1,12 +1,20 @@
-"""Deliveries that have been sent, and their returned mails."""
+"""Deliveries that have been sent, and a listener that takes their returned mails."""
 
 from __future__ import annotations
 
+import asyncio
+import smtplib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
+from flask import Flask
 
 from extensions import db, get_settings
 from models import Delivery, DeliveryState, Mailing, MailingState, User, WelcomeState, utcnow
 from services.bounce_addresses import BounceAddresses
+from services.bounce_listener import serve
 from tests.support.factories import actor_for, find_customer, make_user
 from tests.support.promises import start_welcome
 
@@ -48,3 +56,48 @@ def read_again(delivery_id: int) -> Delivery:
     db.session.rollback()
     db.session.expire_all()
     return db.session.get_one(Delivery, delivery_id)
+
+
+@contextmanager
+def listening(app: Flask, address: str) -> Iterator[str]:
+    """A listener in a thread; gives the address that it really listens on."""
+    started = threading.Event()
+    at: list[str] = []
+    stop: list[Callable[[], object]] = []
+
+    async def run() -> None:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        stop.append(lambda: loop.call_soon_threadsafe(ended.set))
+
+        def on_start(where: str) -> None:
+            at.append(where)
+            started.set()
+
+        await serve(app, address, ended, on_start)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    try:
+        assert started.wait(15)
+        yield at[0]
+    finally:
+        stop[0]()
+        thread.join(15)
+        assert not thread.is_alive()
+
+
+def connect(at: str) -> smtplib.SMTP:
+    scheme, _, place = at.partition("://")
+    kind = smtplib.LMTP if scheme == "lmtp" else smtplib.SMTP
+    host, _, port = place.rpartition(":")
+    connection = kind(host or place, int(port) if host else 0, timeout=15)
+    connection.ehlo_or_helo_if_needed()
+    return connection
+
+
+def hand_over(at: str, recipient: str, raw: bytes) -> tuple[int, bytes]:
+    """The listener's last answer to one mail."""
+    with connect(at) as connection:
+        assert connection.mail("") == (250, b"OK")
+        code, text = connection.rcpt(recipient)
+        return (code, text) if code != 250 else connection.data(raw)

@@ -89,9 +89,11 @@ def postfix(
     action: str = "failed",
     words: str = "550 5.1.1 <ada@nowhere.example>: Recipient address rejected:\n"
     "    User unknown in virtual mailbox table",
+    returned: bytes = RETURNED,
 ) -> bytes:
     return report(
         to,
+        returned=returned,
         text="""\
 This is the mail system at host mx.example.
 
