@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 from flask import Flask
@@ -23,6 +24,10 @@ class FoyerWorker(Worker):
         with self.app.app_context():
             # The parent's connections must not be used, nor closed, by this child.
             db.engine.dispose(close=False)
+            # Chunks of deliveries are many objects that live and die together: looking through
+            # them for cycles all the time cost a sixth of the rate.
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
             done: bool = super().perform_job(job, queue)
             return done
 

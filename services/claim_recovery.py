@@ -8,6 +8,8 @@ journal is gone, goes back whole.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 
 from extensions import db, get_settings
@@ -17,6 +19,8 @@ from services.delivery_claims import HOST, find_mailing_job
 from services.delivery_results import PROVED_BY_READER, record_journal
 from services.mailing_ends import cancel_waiting, end_mailing_if_done
 from services.transactions import run_transaction
+
+_ORPHAN_AGE = timedelta(hours=1)
 
 
 def expire_claims() -> int:
@@ -105,8 +109,8 @@ def cancel_leftovers() -> None:
     run_transaction(work)
 
 
-def remove_orphaned_journals(older_than: float = 3600) -> None:
-    """Remove journals whose claim ended while its worker was killed. Ages in seconds."""
+def remove_orphaned_journals() -> None:
+    """Remove journals whose claim ended while its worker was killed."""
     with db.engine.connect() as connection:
         tokens = set(connection.scalars(sa.select(DeliveryClaim.token)))
-    delivery_journal.remove_orphans(get_settings().var_dir, tokens, older_than)
+    delivery_journal.remove_orphans(get_settings().var_dir, tokens, utcnow() - _ORPHAN_AGE)

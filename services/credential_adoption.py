@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from models import Delivery, DeliveryState, Mailing, SkipReason, User
 from services import seals
+from services.bulk_rows import among
 from services.mailing_ends import end_mailing_if_done
 from services.seals import Credentials, SealBroken
 
@@ -51,7 +52,7 @@ def adopt_credentials(
         )
         .join(Mailing, Mailing.id == Delivery.mailing_id)
         .where(
-            Delivery.user_id.in_(heirs),
+            among(connection, Delivery.user_id.expression, heirs),
             Delivery.seal.is_not(None),
             Delivery.state == DeliveryState.QUEUED,
         )
@@ -102,9 +103,7 @@ def _replace(connection: sa.Connection, row: Any) -> None:
     end_mailing_if_done(connection, row.mailing_id)
 
 
-def _hand_down(
-    connection: sa.Connection, job: MailingJob, row: Any, heir: ClaimedDelivery
-) -> None:
+def _hand_down(connection: sa.Connection, job: MailingJob, row: Any, heir: ClaimedDelivery) -> None:
     try:
         inherited = seals.unseal(seals.sealer(), row.seal)
     except SealBroken:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -68,24 +68,41 @@ class MailingJob:
         return self.resets_portal or self.resets_application
 
 
+class ClaimedCustomer(NamedTuple):
+    """What mails say of a customer, in the order of CUSTOMER_COLUMNS."""
+
+    customer_name: str
+    customer_language: str
+    setup_instructions: str
+    application_url: str
+    connector: str
+
+
+class ClaimedBundle(NamedTuple):
+    """What mails say of a bundle, in the order of BUNDLE_COLUMNS."""
+
+    bundle_name: str
+    services: str
+
+
 @dataclass(slots=True)
 class ClaimedDelivery:
     """A delivery in a worker's hands, with the clear credentials that never leave its memory."""
 
     id: int
     user_id: int
-    customer_id: int | None
     email: str
     attempts: int
     message_id: str
     dated_at: datetime
     in_doubt: bool
     application_password_set: bool
-    pending_hash: str | None
+    seal: bytes | None = field(repr=False)
+    pending_hash: str | None = field(repr=False)
     credentials: Credentials = field(repr=False)
-    recipient: sa.Row[Any] = field(repr=False)
-    customer: sa.Row[Any] | None = field(repr=False)
-    bundle: sa.Row[Any] | None = field(repr=False)
+    recipient: Any = field(repr=False)
+    customer: ClaimedCustomer | None = field(repr=False)
+    bundle: ClaimedBundle | None = field(repr=False)
     skip_reason: SkipReason | None = None
 
 
@@ -204,13 +221,12 @@ def _claim(
             expires_at=now + timedelta(seconds=lease),
         )
     )
-    state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
-    rows = connection.execute(_due_recipients(job, state, now, limit)).all()
+    rows = _find_due(connection, job, now, limit)
     if not rows:
         connection.execute(sa.delete(DeliveryClaim).where(DeliveryClaim.token == token))
         return None
     places = _Places(connection, rows)
-    deliveries = [_hand_over(row, places, now) for row in rows]
+    deliveries = [places.hand_over(row, now) for row in rows]
     if job.carries_credentials:
         adopt_credentials(connection, job, deliveries)
     _seal_rows(connection, job, token, deliveries, fresh, now, message_domain)
@@ -226,95 +242,118 @@ def _claim(
     return Claim(token, job, deliveries, started + lease)
 
 
-def _due_recipients(
-    job: MailingJob, state: MailingState | None, now: datetime, limit: int
-) -> sa.Select[*tuple[Any, ...]]:
+class _DueRow(NamedTuple):
+    """A due delivery and its user, in the order of `_DUE_COLUMNS`.
+
+    A named tuple, because reading a Row's attribute costs several times as much.
+    """
+
+    delivery_id: int
+    user_id: int
+    frozen_email: str
+    attempts: int
+    message_id: str | None
+    dated_at: datetime | None
+    in_doubt: bool
+    application_password_set: bool
+    seal: bytes | None
+    pending_hash: str | None
+    status: str
+    email_key: str
+    customer_id: int | None
+    bundle_id: int | None
+    suppression_id: int | None
+    login: str
+    first_name: str
+    last_name: str
+    email: str
+    extension: str
+    language: str
+
+
+# Words are read as they are stored: turning each into its enum would cost more than the row.
+_DUE_COLUMNS = (
+    Delivery.id,
+    Delivery.user_id,
+    Delivery.email,
+    Delivery.attempts,
+    Delivery.message_id,
+    Delivery.dated_at,
+    Delivery.in_doubt,
+    Delivery.application_password_set,
+    Delivery.seal,
+    Delivery.pending_hash,
+    sa.type_coerce(User.status, sa.String),
+    User.email_key,
+    User.customer_id,
+    User.bundle_id,
+    Suppression.id,
+    *USER_COLUMNS,
+)
+
+
+def _find_due(
+    connection: sa.Connection, job: MailingJob, now: datetime, limit: int
+) -> list[_DueRow]:
     """The deliveries to claim, with what their mails say and what may have changed since.
 
     Not one UPDATE with a sub-select: PostgreSQL may run that more than once, beyond the limit.
-    Words are read as they are stored, for turning each into its enum would cost more than the row.
     """
-    return (
+    state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
+    due = (
         due_deliveries(job, state, now)
         .limit(limit)
-        .with_only_columns(
-            Delivery.id.label("delivery_id"),
-            Delivery.user_id,
-            Delivery.email.label("frozen_email"),
-            Delivery.attempts,
-            Delivery.message_id,
-            Delivery.dated_at,
-            Delivery.in_doubt,
-            Delivery.application_password_set,
-            Delivery.seal,
-            Delivery.pending_hash,
-            sa.type_coerce(User.status, sa.String).label("status"),
-            User.email_key,
-            User.customer_id,
-            User.bundle_id,
-            *USER_COLUMNS,
-            Suppression.id.label("suppression_id"),
-        )
+        .with_only_columns(*_DUE_COLUMNS)
         .join(User, User.id == Delivery.user_id)
         .outerjoin(Suppression, Suppression.email_key == User.email_key)
         .with_for_update(skip_locked=True, of=Delivery)
     )
+    return [_DueRow._make(row) for row in connection.execute(due)]
 
 
 class _Places:
     """The customers and bundles of a chunk, read once each instead of with every row."""
 
-    def __init__(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
-        customer_ids = {row.customer_id for row in rows} - {None}
-        bundle_ids = {row.bundle_id for row in rows} - {None}
-        self.customers = {
-            row.customer_id: row
-            for row in connection.execute(
-                sa.select(
-                    Customer.id.label("customer_id"),
-                    Customer.status.label("customer_status"),
-                    *CUSTOMER_COLUMNS,
-                ).where(Customer.id.in_(customer_ids))
-            )
-        }
-        self.bundles = {
-            row.bundle_id: row
-            for row in connection.execute(
-                sa.select(Bundle.id.label("bundle_id"), *BUNDLE_COLUMNS).where(
-                    Bundle.id.in_(bundle_ids)
-                )
-            )
+    def __init__(self, connection: sa.Connection, rows: Sequence[_DueRow]) -> None:
+        customers = sa.select(
+            Customer.id, sa.type_coerce(Customer.status, sa.String), *CUSTOMER_COLUMNS
+        ).where(Customer.id.in_({row.customer_id for row in rows} - {None}))
+        bundles = sa.select(Bundle.id, *BUNDLE_COLUMNS).where(
+            Bundle.id.in_({row.bundle_id for row in rows} - {None})
+        )
+        self.customers: dict[int | None, ClaimedCustomer] = {}
+        self.customer_states: dict[int | None, str] = {}
+        for customer_id, state, *values in connection.execute(customers):
+            self.customers[customer_id] = ClaimedCustomer(*values)
+            self.customer_states[customer_id] = state
+        self.bundles: dict[int | None, ClaimedBundle] = {
+            bundle_id: ClaimedBundle(*values) for bundle_id, *values in connection.execute(bundles)
         }
 
-
-def _hand_over(row: sa.Row[Any], places: _Places, now: datetime) -> ClaimedDelivery:
-    customer = places.customers.get(row.customer_id)
-    return ClaimedDelivery(
-        id=row.delivery_id,
-        user_id=row.user_id,
-        customer_id=row.customer_id,
-        email=row.frozen_email,
-        attempts=row.attempts,
-        message_id=row.message_id or "",
-        dated_at=row.dated_at or now,
-        in_doubt=row.in_doubt,
-        application_password_set=row.application_password_set,
-        pending_hash=row.pending_hash,
-        credentials=Credentials(),
-        recipient=row,
-        customer=customer,
-        bundle=places.bundles.get(row.bundle_id),
-        skip_reason=_changed_since_confirmation(row, customer),
-    )
+    def hand_over(self, row: _DueRow, now: datetime) -> ClaimedDelivery:
+        return ClaimedDelivery(
+            row.delivery_id,
+            row.user_id,
+            row.frozen_email,
+            row.attempts,
+            row.message_id or "",
+            row.dated_at or now,
+            row.in_doubt,
+            row.application_password_set,
+            row.seal,
+            row.pending_hash,
+            NO_CREDENTIALS,
+            row,
+            self.customers.get(row.customer_id),
+            self.bundles.get(row.bundle_id),
+            _changed_since_confirmation(row, self.customer_states.get(row.customer_id)),
+        )
 
 
-def _changed_since_confirmation(
-    row: sa.Row[Any], customer: sa.Row[Any] | None
-) -> SkipReason | None:
-    customer_status = None if customer is None else customer.customer_status
-    if row.status == UserStatus.DELETED or customer_status is CustomerStatus.DELETED:
+def _changed_since_confirmation(row: _DueRow, customer_state: str | None) -> SkipReason | None:
+    if row.status == UserStatus.DELETED or customer_state == CustomerStatus.DELETED:
         return SkipReason.DELETED
-    if row.status == UserStatus.SUSPENDED or customer_status is CustomerStatus.SUSPENDED:
+    if row.status == UserStatus.SUSPENDED or customer_state == CustomerStatus.SUSPENDED:
         return SkipReason.SUSPENDED
     if row.suppression_id is not None:
         return SkipReason.SUPPRESSED
@@ -338,7 +377,7 @@ def _seal_rows(
     as_they_are: list[tuple[int]] = []
     sealed_rows: list[tuple[Any, ...]] = []
     for delivery in deliveries:
-        found: bytes | None = delivery.recipient.seal
+        found = delivery.seal
         sealed = found
         if delivery.skip_reason is not None:
             as_they_are.append((delivery.id,))

@@ -6,8 +6,7 @@ claim that has expired meanwhile: its deliveries are back in line and will be se
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,11 +29,12 @@ from models import (
     table_of,
     utcnow,
 )
-from services.bulk_rows import update_rows
+from services.bulk_rows import among, update_rows
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.mailing_ends import cancel_waiting, end_mailing_if_done
 from services.transactions import run_transaction
 
+_LONGEST_ANSWER = 500
 PROVED_BY_READER = "The reader signed in with the password of this mail."
 NOTED_IN_JOURNAL = "Accepted. The worker ended before it could keep the server's words."
 
@@ -94,17 +94,15 @@ def record_journal(
     The claim's row has been deleted already; its deliveries still bear `token`.
     """
     rows = connection.execute(
-        sa.select(Delivery.id, Delivery.user_id, Delivery.pending_hash, Delivery.attempts)
-        .where(_held_under(job, token), Delivery.id.in_(accepted))
+        sa.select(Delivery.id, Delivery.user_id, Delivery.pending_hash)
+        .where(_held_under(job, token), among(connection, Delivery.id.expression, accepted))
         .with_for_update()
     ).all()
-    unproven = {row.id for row in rows if row.pending_hash is not None}
-    outcomes = [
-        _Ended(row.id, row.user_id, row.pending_hash, accepted[row.id], NOTED_IN_JOURNAL)
-        for row in rows
-    ]
-    now = utcnow()
-    _end_as_sent(connection, job, token, outcomes, unproven, now)
+    sent = _Sent()
+    for row in rows:
+        said = (row.id, accepted[row.id], NOTED_IN_JOURNAL, job.resets_application)
+        sent.add(said, row.user_id, row.pending_hash)
+    _end_as_sent(connection, job, token, sent, utcnow())
     connection.execute(
         sa.update(Mailing)
         .where(Mailing.id == job.id)
@@ -122,105 +120,104 @@ def _held_under(job: MailingJob, token: str) -> sa.ColumnElement[bool]:
 
 
 def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> bool:
+    job = claim.mailing
     ended = connection.execute(
         sa.delete(DeliveryClaim).where(DeliveryClaim.token == claim.token)
     ).rowcount
     if not ended:
         return False
     now = utcnow()
-    unproven = set(
-        connection.scalars(
-            sa.select(Delivery.id)
-            .where(_held_under(claim.mailing, claim.token), Delivery.pending_hash.is_not(None))
-            .with_for_update()
-        )
-    )
-    results = [_unless_proved(claim, each, unproven) for each in results]
-    grouped: dict[Outcome, list[Result]] = {}
+    proved = _lock_and_find_proved(connection, job, claim.token)
+    grouped: dict[Outcome, list[Result]] = {outcome: [] for outcome in Outcome}
     for result in results:
-        grouped.setdefault(result.outcome, []).append(result)
-    sent = [
-        _Ended(
-            each.delivery.id,
-            each.delivery.user_id,
-            each.delivery.pending_hash,
-            each.code,
-            each.answer[:500],
-            each.delivery.application_password_set or each.application_password_set,
-        )
-        for each in grouped.pop(Outcome.SENT, [])
-    ]
-    _end_as_sent(connection, claim.mailing, claim.token, sent, unproven, now)
+        settled = _as_proved(result) if result.delivery.id in proved else result
+        grouped[settled.outcome].append(settled)
+    sent = _Sent()
+    for each in grouped[Outcome.SENT]:
+        delivery = each.delivery
+        pending = None if delivery.id in proved else delivery.pending_hash
+        sent.add(_said(each), delivery.user_id, pending)
+    _end_as_sent(connection, job, claim.token, sent, now)
     _update_others(connection, claim, grouped, now)
-    _keep_what_may_have_arrived(connection, grouped, unproven)
-    if claim.mailing.kind is TemplateKind.WELCOME and Outcome.FAILED in grouped:
-        failed = [(each.delivery.user_id,) for each in grouped[Outcome.FAILED]]
+    _keep_what_may_have_arrived(connection, grouped, proved)
+    if job.kind is TemplateKind.WELCOME:
         update_rows(
             connection,
             table_of(User),
             (),
-            failed,
+            [(each.delivery.user_id,) for each in grouped[Outcome.FAILED]],
             same={"welcome_state": WelcomeState.FAILED, "welcome_at": now},
         )
-    _count(connection, claim, results)
+    _count(connection, claim, {outcome: len(group) for outcome, group in grouped.items()})
     return True
 
 
-def _unless_proved(claim: Claim, result: Result, unproven: set[int]) -> Result:
-    """The result, or SENT where the reader has meanwhile signed in with the mail's password.
+def _lock_and_find_proved(connection: sa.Connection, job: MailingJob, token: str) -> set[int]:
+    """Lock the claim's rows; returns those whose reader has signed in with their password.
 
-    Sending that mail again would bring back a password that he may have changed since.
+    Such a reader may have chosen another password since, so that nothing of his may change.
     """
-    is_proved = claim.mailing.resets_portal and result.delivery.id not in unproven
-    if not is_proved or result.outcome in {Outcome.SENT, Outcome.SKIPPED}:
+    if not job.resets_portal:
+        return set()
+    held = (
+        sa.select(Delivery.id, Delivery.pending_hash.is_(None).label("is_proved"))
+        .where(_held_under(job, token))
+        .with_for_update()
+        .cte("held")
+    )
+    return set(connection.scalars(sa.select(held.c.id).where(held.c.is_proved)))
+
+
+def _as_proved(result: Result) -> Result:
+    """SENT, for sending that mail again would bring back a password that may be gone."""
+    if result.outcome in {Outcome.SENT, Outcome.SKIPPED}:
         return result
     return replace(result, outcome=Outcome.SENT, code=None, answer=PROVED_BY_READER)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A delivery that the server accepted."""
+_Said = tuple[int, int | None, str, bool]
+"""A delivery's id, answer code, answer, and whether the application password was set."""
 
-    id: int
-    user_id: int
-    pending_hash: str | None
-    code: int | None
-    answer: str
-    application_password_set: bool = True
+
+def _said(result: Result) -> _Said:
+    delivery_id, has_application = _with_application(result)
+    return delivery_id, result.code, result.answer[:_LONGEST_ANSWER], has_application
+
+
+def _with_application(result: Result) -> tuple[int, bool]:
+    delivery = result.delivery
+    return delivery.id, delivery.application_password_set or result.application_password_set
+
+
+class _Sent:
+    """Deliveries that were accepted, with the portal passwords to promote."""
+
+    def __init__(self) -> None:
+        self.rows: list[_Said] = []
+        self.promoted: list[tuple[int, str]] = []
+        self.others: list[tuple[int]] = []
+
+    def add(self, said: _Said, user_id: int, pending_hash: str | None) -> None:
+        self.rows.append(said)
+        if pending_hash is not None:
+            self.promoted.append((user_id, pending_hash))
+        else:
+            self.others.append((user_id,))
 
 
 def _end_as_sent(
-    connection: sa.Connection,
-    job: MailingJob,
-    token: str,
-    sent: Sequence[_Ended],
-    unproven: set[int],
-    now: datetime,
+    connection: sa.Connection, job: MailingJob, token: str, sent: _Sent, now: datetime
 ) -> None:
-    """Wipe the seals; promote portal passwords, end the sessions of the old ones, note the welcome.
-
-    A delivery that is no longer `unproven` was promoted by its reader, who may have chosen another
-    password since.
-    """
+    """Wipe seals; promote portal passwords, end the sessions of the old ones, note the welcome."""
     update_rows(
         connection,
         table_of(Delivery),
-        ("answer_code", "answer", "application_password_set"),
-        [
-            (
-                each.id,
-                each.code,
-                each.answer,
-                each.application_password_set and job.resets_application,
-            )
-            for each in sent
-        ],
+        _SAID_COLUMNS,
+        sent.rows,
         same={"state": DeliveryState.SENT, "sent_at": now, "in_doubt": False, **_WIPED},
         computed=_TRIED,
         where={"claim_token": token},
     )
-    promoted = [(each.user_id, each.pending_hash) for each in sent if each.id in unproven]
-    others = [(each.user_id,) for each in sent if each.id not in unproven]
     welcomed: dict[str, Any] = (
         {"welcome_state": WelcomeState.SENT, "welcome_at": now}
         if job.kind is TemplateKind.WELCOME
@@ -231,24 +228,25 @@ def _end_as_sent(
         connection,
         users,
         ("password_hash",),
-        promoted,
+        sent.promoted,
         same={
             "unconfirmed_hash": None,
             "must_change_password": get_settings().change_generated_password,
             **welcomed,
         },
     )
-    if promoted:
-        connection.execute(
-            sa.delete(SignInSession).where(
-                SignInSession.user_id.in_([user_id for user_id, _ in promoted])
-            )
+    if sent.promoted:
+        owners = among(
+            connection, SignInSession.user_id.expression, [each for each, _ in sent.promoted]
         )
+        connection.execute(sa.delete(SignInSession).where(owners))
     if welcomed:
-        update_rows(connection, users, (), others, same=welcomed)
+        update_rows(connection, users, (), sent.others, same=welcomed)
 
 
+_SAID_COLUMNS = ("answer_code", "answer", "application_password_set")
 _WIPED: dict[str, Any] = {"claim_token": None, "seal": None, "pending_hash": None}
+_WAITS_AGAIN: dict[str, Any] = {"state": DeliveryState.QUEUED, "claim_token": None}
 _TRIED = {"attempts": "attempts + 1"}
 
 
@@ -256,97 +254,73 @@ def _update_others(
     connection: sa.Connection, claim: Claim, grouped: dict[Outcome, list[Result]], now: datetime
 ) -> None:
     """The deliveries that were not accepted."""
-    table = table_of(Delivery)
-    held = {"claim_token": claim.token}
+
+    def update(columns: tuple[str, ...], rows: list[Any], **changes: Any) -> None:
+        held = {"claim_token": claim.token}
+        update_rows(connection, table_of(Delivery), columns, rows, where=held, **changes)
+
     delays = get_settings().delivery_retry_delays
-
-    def said(result: Result) -> tuple[int, int | None, str, bool]:
-        delivery_id, has_application = _with_application(result)
-        return delivery_id, result.code, result.answer[:500], has_application
-
-    words = ("answer_code", "answer", "application_password_set")
-    update_rows(
-        connection,
-        table,
-        words,
-        [said(each) for each in grouped.get(Outcome.FAILED, [])],
+    update(
+        _SAID_COLUMNS,
+        [_said(each) for each in grouped[Outcome.FAILED]],
         same={"state": DeliveryState.FAILED, **_WIPED},
         computed=_TRIED,
-        where=held,
     )
-    update_rows(
-        connection,
-        table,
-        (*words, "skip_reason"),
-        [(*said(each), each.skip_reason) for each in grouped.get(Outcome.SKIPPED, [])],
+    update(
+        (*_SAID_COLUMNS, "skip_reason"),
+        [(*_said(each), each.skip_reason) for each in grouped[Outcome.SKIPPED]],
         same={"state": DeliveryState.SKIPPED, **_WIPED},
-        where=held,
     )
-    update_rows(
-        connection,
-        table,
-        (*words, "next_attempt_at", "in_doubt"),
+    update(
+        (*_SAID_COLUMNS, "next_attempt_at", "in_doubt"),
         [
             (
-                *said(each),
+                *_said(each),
                 now + timedelta(seconds=delays[min(each.delivery.attempts, len(delays) - 1)]),
                 each.in_doubt,
             )
-            for each in grouped.get(Outcome.RETRY, [])
+            for each in grouped[Outcome.RETRY]
         ],
-        same={"state": DeliveryState.QUEUED, "claim_token": None},
+        same=_WAITS_AGAIN,
         computed=_TRIED,
-        where=held,
     )
-    released = grouped.get(Outcome.RELEASED, [])
-    waits_again = {"state": DeliveryState.QUEUED, "claim_token": None}
-    update_rows(
-        connection,
-        table,
+    update(
         ("application_password_set",),
-        [_with_application(each) for each in released if not each.wait],
-        same=waits_again,
-        where=held,
+        [_with_application(each) for each in grouped[Outcome.RELEASED] if not each.wait],
+        same=_WAITS_AGAIN,
     )
-    update_rows(
-        connection,
-        table,
+    update(
         ("application_password_set", "next_attempt_at"),
         [
             (*_with_application(each), now + timedelta(seconds=each.wait))
-            for each in released
+            for each in grouped[Outcome.RELEASED]
             if each.wait
         ],
-        same=waits_again,
-        where=held,
+        same=_WAITS_AGAIN,
     )
 
 
-def _with_application(result: Result) -> tuple[int, bool]:
-    delivery = result.delivery
-    return delivery.id, delivery.application_password_set or result.application_password_set
-
-
 def _keep_what_may_have_arrived(
-    connection: sa.Connection, grouped: dict[Outcome, list[Result]], unproven: set[int]
+    connection: sa.Connection, grouped: dict[Outcome, list[Result]], proved: set[int]
 ) -> None:
     """A failed mail that may have arrived all the same keeps signing in."""
     doubtful = [
         (each.delivery.user_id, each.delivery.pending_hash)
         for outcome in (Outcome.FAILED, Outcome.SKIPPED)
-        for each in grouped.get(outcome, [])
-        if (each.in_doubt or each.delivery.in_doubt) and each.delivery.id in unproven
+        for each in grouped[outcome]
+        if (each.in_doubt or each.delivery.in_doubt)
+        and each.delivery.pending_hash is not None
+        and each.delivery.id not in proved
     ]
     update_rows(connection, table_of(User), ("unconfirmed_hash",), doubtful)
 
 
-def _count(connection: sa.Connection, claim: Claim, results: list[Result]) -> None:
-    counts = Counter(result.outcome for result in results)
+def _count(connection: sa.Connection, claim: Claim, counts: Mapping[Outcome, int]) -> None:
     state = connection.scalar(
         sa.update(Mailing)
         .where(Mailing.id == claim.mailing.id)
         .values(
-            sending=Mailing.sending - len(results),
+            sending=Mailing.sending - sum(counts.values()),
             queued=Mailing.queued + counts[Outcome.RETRY] + counts[Outcome.RELEASED],
             sent=Mailing.sent + counts[Outcome.SENT],
             failed=Mailing.failed + counts[Outcome.FAILED],

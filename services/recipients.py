@@ -54,8 +54,8 @@ class RecipientValues:
     def values_for(
         self,
         user: Any,
-        customer: sa.Row[Any] | None,
-        bundle: sa.Row[Any] | None,
+        customer: Any,
+        bundle: Any,
         credentials: Credentials,
     ) -> dict[str, str]:
         """The value of every placeholder; empty where there is none.

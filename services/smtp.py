@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from services.mail_headers import dot_stuff
 from services.smtp_opening import (
@@ -55,6 +55,7 @@ _IN_LINE_PLAIN = 2
 _CLOSED = "The mail server closed the connection."
 _TOO_SLOW = "The mail server did not answer in time."
 _NONSENSE = "The mail server's answer makes no sense."
+_CODES = {b"%d" % code: code for code in range(200, 600)}
 # Refusals of MAIL that speak of the session, not of the mail (RFC 3207, RFC 4954).
 _SESSION_CODES = frozenset({421, 530, 538})
 _ADDRESS = re.compile(r"[^\s<>\x00-\x1f\x7f]+@[^\s<>@\x00-\x1f\x7f]+")
@@ -77,8 +78,7 @@ class Stage(StrEnum):
     EMPTY_MESSAGE = "empty message"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What became of one mail.
 
     `code` and `text` are the server's words, or None and ours. `in_doubt` says that the mail went
@@ -96,7 +96,7 @@ class Answer:
     stage: Stage = Stage.MESSAGE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mail:
     """One message to one recipient.
 
@@ -111,8 +111,7 @@ class Mail:
     tag: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(NamedTuple):
     code: int
     raw: bytes
 
@@ -189,6 +188,7 @@ class SmtpConnection:
         self._queued = 0
         self._message_end = 0
         self._unread = b""
+        self._words = b""
         self._write_fault = ""
         self._last_progress = time.monotonic()
 
@@ -361,24 +361,29 @@ class SmtpConnection:
                 commands.appendleft((Stage.CONNECTION, b"RSET\r\n"))
                 self._needs_reset = False
             self._begun += 1
-            for _ in range(len(commands) if self._pipelines else 1):
+            if self._pipelines:
+                self._queue(
+                    b"".join([command for _, command in commands]), *[s for s, _ in commands]
+                )
+            else:
                 self._command(commands)
 
     def _command(self, commands: deque[tuple[Stage, bytes]]) -> None:
         stage, command = commands.popleft()
         self._queue(command, stage)
 
-    def _queue(self, data: bytes, awaited: Stage) -> None:
+    def _queue(self, data: bytes, *awaited: Stage) -> None:
         if not self._awaited and not self._unsent:
             self._last_progress = time.monotonic()
         self._unsent += data
         self._queued += len(data)
-        self._awaited.append(awaited)
+        self._awaited.extend(awaited)
 
     # --- The network ------------------------------------------------------------------------
 
     def _write(self) -> None:
         while self._unsent:
+            # A part of it for TLS, which would copy all of a large message each time.
             part = self._unsent[:_TLS_RECORD] if self._is_tls else self._unsent
             try:
                 count = self._socket.send(part)
@@ -391,7 +396,10 @@ class SmtpConnection:
                 return
             self._written += count
             self._last_progress = time.monotonic()
-            del self._unsent[:count]
+            if count == len(self._unsent):
+                self._unsent.clear()
+            else:
+                del self._unsent[:count]
 
     def _read(self) -> None:
         while self._usable:
@@ -415,22 +423,20 @@ class SmtpConnection:
 
     def _take_replies(self) -> None:
         """Handle every complete reply among the bytes read."""
-        unread = self._unread
-        start = line = 0
-        while self._usable and (end := unread.find(b"\n", line)) >= 0:
-            if unread[line + 3 : line + 4] == b"-" and unread[line : line + 3].isdigit():
-                line = end + 1
-                continue
-            code = unread[line : line + 3]
-            if not code.isdigit() or not 200 <= int(code) <= 599 or not self._awaited:
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            code = _CODES.get(line[:3])
+            if code is None or not self._awaited:
                 self._break(_NONSENSE)
                 return
-            words = unread[start + 4 : end]
-            if start != line:
-                words = re.sub(rb"\n\d{3}[- ]?", b" ", words)
-            self._handle(_Reply(int(code), words))
-            start = line = end + 1
-        self._unread = unread[start:]
+            words = self._words + b" " + line[4:] if self._words else line[4:]
+            if line[3:4] == b"-":
+                self._words = words[:_LONGEST_REPLY]
+                continue
+            self._words = b""
+            self._handle(code, words)
+            if not self._usable:
+                return
         if len(self._unread) > _LONGEST_REPLY:
             self._break(_NONSENSE)
 
@@ -459,13 +465,14 @@ class SmtpConnection:
 
     # --- What the server says ---------------------------------------------------------------
 
-    def _handle(self, reply: _Reply) -> None:
+    def _handle(self, code: int, words: bytes) -> None:
         stage = self._awaited.popleft()
+        if stage is Stage.MESSAGE and code < 300:
+            self._end(Answer(Outcome.ACCEPTED, code, server_words(words), False, True))
+            return
+        reply = _Reply(code, words)
         if stage is Stage.MESSAGE:
-            if reply.positive:
-                self._end(Answer(Outcome.ACCEPTED, reply.code, reply.text, False, True))
-            else:
-                self._end(self._refused(stage, reply))
+            self._end(self._refused(stage, reply))
         elif stage is Stage.EMPTY_MESSAGE:
             self._needs_reset = not reply.positive
             if reply.code == 421:
@@ -505,7 +512,9 @@ class SmtpConnection:
             self._end_refused()
 
     def _send_message(self) -> None:
-        self._queue(self._line[0].mail.message + b".\r\n", Stage.MESSAGE)
+        self._unsent += self._line[0].mail.message
+        self._queued += len(self._line[0].mail.message)
+        self._queue(b".\r\n", Stage.MESSAGE)
         self._message_end = self._queued
         self._message_has_left = True
         self._begin()

@@ -54,7 +54,10 @@ class _TlsClient(smtplib.SMTP_SSL, SmtpClient):
 
 
 def server_words(raw: bytes) -> str:
-    text = raw.decode("utf-8", "replace")
+    """What the server said, on one line without control characters, at most 500 characters."""
+    text = raw.decode("utf-8", "replace").strip()
+    if text.isprintable() and len(text) <= _TEXT_LENGTH and "  " not in text:
+        return text
     return " ".join(_CONTROLS.sub(" ", text).split())[:_TEXT_LENGTH]
 
 

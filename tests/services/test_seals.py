@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet
 from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Settings
 from services import seals
-from services.seals import Credentials, SealBroken
+from services.seals import Credentials, SealBox, SealBroken
 
 OLD, NEW = Fernet.generate_key(), Fernet.generate_key()
 
 
-def box(*keys: bytes) -> MultiFernet:
-    return MultiFernet([Fernet(key) for key in keys])
+def box(*keys: bytes) -> SealBox:
+    return SealBox(keys)
 
 
 @given(st.text(), st.text())
@@ -55,7 +57,14 @@ def test_a_seal_that_was_tampered_with_is_broken(tamper) -> None:
         seals.unseal(box(NEW), tamper(sealed))
 
 
-@pytest.mark.parametrize("sealed", [b"", b"x", b"\xff" * 100])
+def test_a_seal_of_an_earlier_release_is_opened() -> None:
+    sealed = Fernet(OLD).encrypt(json.dumps(["portal", "application"]).encode())
+    assert seals.unseal(box(NEW, OLD), sealed) == Credentials("portal", "application")
+    with pytest.raises(SealBroken):
+        seals.unseal(box(NEW), sealed)
+
+
+@pytest.mark.parametrize("sealed", [b"", b"x", b"\x01", b"\x01" * 9, b"\x01" * 40, b"\xff" * 100])
 def test_what_is_no_seal_is_broken(sealed: bytes) -> None:
     with pytest.raises(SealBroken):
         seals.unseal(box(NEW), sealed)
