@@ -101,7 +101,7 @@ def test_clearing_is_confirmed_on_a_page_that_says_what_happens(
     assert response.status_code == 303
     after = client.page(response.location)
     assert "Cleared ada@nowhere.example. The next mail is sent again." in after.text()
-    assert "no address is suppressed" in after.text()
+    assert "No address of a user of KentonElectronics is suppressed." in after.text()
     assert suppressed(app) == set()
     again = client.post(f"{URL}/clear", data=confirmation.fields(sending))
     assert "not suppressed any more" in client.page(again.location).text()
@@ -224,5 +224,5 @@ def test_who_has_no_address_suppressed_is_told_so(
     app: Flask, bounced: tuple[int, int], sign_in_as: SignInAs
 ) -> None:
     page = sign_in_as(LANDLORD).page("/customers/CQ002/suppressed")
-    assert "no address is suppressed" in page.text()
+    assert "No address of a user of Harborlight is suppressed." in page.text()
     assert not rows(page)

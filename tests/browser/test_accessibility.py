@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -215,6 +216,24 @@ def _follow_a_mailing(
     check(page, "mailing, finished with failures")
 
 
+def test_suppressed_addresses(open_person: OpenPerson, check: Check) -> None:
+    admin = open_person(ADMIN)
+    page = admin.page
+    page.goto("/customers/CQ001/suppressed")
+    check(page, "suppressed addresses")
+    page.get_by_label("Select all on this page").check()
+    expect(page.locator(".selection-count")).to_contain_text("1 of 1 selected")
+    check(page, "suppressed addresses, selected")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.get_by_role("button", name="Clear this address")).to_be_visible()
+    check(page, "clearing an address")
+    page.locator(".people a").click()
+    expect(page.get_by_text("is suppressed")).to_be_visible()
+    check(page, "user whose address is suppressed")
+    page.goto("/customers/CQ001/suppressed?q=zzzz")
+    check(page, "suppressed addresses, none found")
+
+
 def test_pages_of_the_staff(open_person: OpenPerson, check: Check) -> None:
     operator = open_person(OPERATOR)
     page = operator.page
@@ -228,6 +247,48 @@ def test_pages_of_the_staff(open_person: OpenPerson, check: Check) -> None:
     check(auditor.page, "users, for an auditor")
     auditor.page.goto("/customers/CQ002/mailings/new?template=1&user=1")
     check(auditor.page, "forbidden")
+
+
+def test_the_pages_of_commands(
+    installation: Installation, open_person: OpenPerson, check: Check
+) -> None:
+    tenant = installation.add_tenant(12)
+    resend = f"$$RESEND WELCOME EMAIL$$ Entry3PhoneNextGenBundle|{tenant.web_id}"
+    operator = open_person(OPERATOR)
+    operator.expects(422)
+    page = operator.page
+
+    def submit(text: str) -> None:
+        page.goto("/sp/commands")
+        page.get_by_label("Commands", exact=True).fill(text)
+        page.get_by_role("button", name="Submit").click()
+
+    page.goto("/sp/commands")
+    check(page, "command window")
+    submit(f"# {'x' * 300}\n{resend};{resend}\n$$HELPP$$\n$$PAUSE MAILING$$ {'9' * 300}")
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "command window, errors")
+    submit(f"{resend}\n$$LIST BUNDLES$$\n{resend.replace('Entry3', 'Stand4')}\n$$HELP$$")
+    operator.sees_heading("Dry run")
+    check(page, "dry run")
+    page.get_by_role("button", name="Run").or_(operator.send_button).click()
+    operator.sees_heading("Commands run")
+    expect(page.locator("#commands-progress")).to_contain_text("Finished.")
+    check(page, "commands run")
+    page.get_by_text("What the dry run said").click()
+    check(page, "commands run, with the dry run")
+    page.get_by_role("link", name=re.compile(r"^Mailing \d+$")).first.click()
+    operator.sees_state("Finished")
+    check(page, "mailing, for staff")
+    submit("$$LIST CUSTOMERS$$\n$$HELP$$")
+    operator.sees_heading("Answer")
+    check(page, "answers")
+    page.goto("/sp/commands?by=me&state=done")
+    check(page, "history, filtered")
+    page.locator("#filter-state").click()
+    check(page, "history, menu open")
+    page.goto("/sp/mailings")
+    check(page, "mailings of all customers")
 
 
 def test_the_mailbox_and_its_mails(
