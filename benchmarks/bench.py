@@ -18,7 +18,6 @@ from benchmarks.sinks import Sink, bulk_sink, scripted_sink, settled_count
 BULK_CUSTOMER = "BULK"
 _SAMPLE_CUSTOMER = "SAMPLE"
 _SAMPLE_USERS = 24
-_LONGEST = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Bench:
                 installation.working(sink) as crew,
             ):
                 confirmed = installation.confirm(_SAMPLE_CUSTOMER)
-                installation.wait_for_end(confirmed.mailing_id, crew, 60)
+                installation.wait_for_end(confirmed.mailing_id, crew)
                 settled_count(sink, _SAMPLE_USERS)
             self._mails = sink.program.log.with_suffix(".mails")
         return self._mails
@@ -128,7 +127,7 @@ class Bench:
         before = sink.accepted()
         with installation.working(sink, changes=changes) as crew:
             confirmed = installation.confirm(customer)
-            ended_at = installation.wait_for_end(confirmed.mailing_id, crew, _LONGEST)
+            ended_at = installation.wait_for_end(confirmed.mailing_id, crew)
         seconds = ended_at - confirmed.began_at
         accepted = settled_count(sink, before + confirmed.recipients) - before
         return self.records.add(

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from tools import valkey
 
 ENGINES = ("sqlite", "postgresql")
 WORKERS = 2
+_STANDSTILL = 45.0  # Longer than it takes to find what a dead worker left.
 _CEILINGS = ("MAIL_MAX_PER_SECOND", "MAIL_MAX_PER_SECOND_PER_DOMAIN")
 # What the caller's environment must not change: the mail server is a sink on this machine.
 _UNSET = ("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_USERNAME", "MAIL_PASSWORD", "TRUSTED_PROXIES")
@@ -125,17 +127,27 @@ class Installation:
         with self.database.connect() as connection:
             return list(connection.execute(query))
 
-    def wait_for_end(self, mailing_id: int, crew: list[Program], seconds: float) -> float:
-        """Wait until a mailing has ended; return when its last results were recorded."""
+    def wait_for_end(self, mailing_id: int, crew: list[Program]) -> float:
+        """Wait until a mailing has ended; return when its last results were recorded.
 
-        def is_over() -> bool:
+        Raises BenchmarkError when it stands still, or when a worker has ended.
+        """
+        query = sa.select(Mailing.state, Mailing.sent, Mailing.total, Mailing.finished_at)
+        sent, moved_at = -1, time.monotonic()
+        while True:
             for worker in crew:
                 worker.require_alive()
-            return self.state_of(mailing_id) is MailingState.FINISHED
-
-        wait_until(is_over, f"Mailing {mailing_id}", seconds)
-        (row,) = self.read(sa.select(Mailing.finished_at).where(Mailing.id == mailing_id))
-        return float(row.finished_at.timestamp())
+            (row,) = self.read(query.where(Mailing.id == mailing_id))
+            if row.state is MailingState.FINISHED:
+                return float(row.finished_at.timestamp())
+            if row.sent != sent:
+                sent, moved_at = row.sent, time.monotonic()
+            elif time.monotonic() - moved_at > _STANDSTILL:
+                raise BenchmarkError(
+                    f"Mailing {mailing_id} stood still at {sent:,} of {row.total:,} for "
+                    f"{_STANDSTILL:g} s. A worker's last words: {crew[0].last_words()}"
+                )
+            time.sleep(0.05)
 
     def state_of(self, mailing_id: int) -> MailingState:
         (row,) = self.read(sa.select(Mailing.state).where(Mailing.id == mailing_id))

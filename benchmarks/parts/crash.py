@@ -34,7 +34,7 @@ def _crash_once(bench: Bench, installation: Installation) -> None:
         killed_at = time.time()
         wait_until(lambda: _all_sent(installation, orphans), "The orphans", _LONGEST)
         seconds = time.time() - killed_at
-        installation.wait_for_end(confirmed.mailing_id, crew[1:], _LONGEST)
+        installation.wait_for_end(confirmed.mailing_id, crew[1:])
         settled_count(sink, confirmed.recipients)
         time.sleep(0.5)  # For the journal, which is written four times a second.
         arrivals = sink.arrivals()

@@ -29,7 +29,6 @@ _FEW, _MANY, _OTHER = "FEW", "MANY", "CQ001"
 _OPERATOR = "operator@foyer.example"
 _COMMAND = "$$RESEND WELCOME EMAIL$$ Entry3PhoneNextGenBundle;Stand4PhoneNextGenBundle|{}"
 _PAUSE = 0.01
-_LONGEST = 900.0
 _RUN = re.compile(r"/sp/commands/\d+")
 _PAGES = {
     "progress page": "/customers/{}/mailings/{}",
@@ -84,7 +83,7 @@ def million_sqlite(bench: Bench) -> None:
             _measure_resends(scene)
             _measure_pages(scene)
             for each in scene.mailings:
-                scene.installation.wait_for_end(each, scene.crew, _LONGEST)
+                scene.installation.wait_for_end(each, scene.crew)
         faults = _faults(scene)
         bench.records.add("memory-many", peaks.pss, faults=faults, rss=peaks.rss)
         _measure_queries(scene)
@@ -94,7 +93,7 @@ def million_postgresql(bench: Bench) -> None:
     """Only what depends on the database: making the mailing, and what pages read."""
     with _scene(bench, "postgresql") as scene:
         few = _run_command(scene, _FEW)
-        scene.installation.wait_for_end(few.mailing_id, scene.crew, _LONGEST)
+        scene.installation.wait_for_end(few.mailing_id, scene.crew)
         _create(scene)
         _press(scene, "cancel")
         _measure_queries(scene)
@@ -171,7 +170,7 @@ def _measure_memory_of_few(scene: Scene) -> None:
     for _ in range(scene.bench.sizes.rounds):
         with _worker_memory(scene, every=0.02) as peaks:
             ran = _run_command(scene, _FEW)
-            scene.installation.wait_for_end(ran.mailing_id, scene.crew, _LONGEST)
+            scene.installation.wait_for_end(ran.mailing_id, scene.crew)
         scene.bench.records.add("memory-few", peaks.pss, rss=peaks.rss)
 
 

@@ -84,7 +84,7 @@ def test_rows_counters_and_mails_that_disagree_are_faults(bench: Bench) -> None:
     installation, sink = bench.installation("sqlite"), bench.sink()
     with installation.working(sink) as crew:
         confirmed = installation.confirm(BULK_CUSTOMER)
-        installation.wait_for_end(confirmed.mailing_id, crew, 60)
+        installation.wait_for_end(confirmed.mailing_id, crew)
     assert installation.find_faults(confirmed, 20) == []
     assert installation.find_faults(confirmed, 21, repeats=1) == []
     assert installation.find_faults(confirmed, 21) == ["mails at the sink: 21 instead of 20"]
