@@ -140,14 +140,15 @@ def among(
 
 
 def _arrays(table: sa.Table, columns: Sequence[str]) -> str:
-    return ", ".join(f"{_typed(table.c[name])}[]" for name in columns)
+    # Binary, %b: as text every element is escaped, which takes ten times as long.
+    return ", ".join(f"{_typed(table.c[name], '%b')}[]" for name in columns)
 
 
-def _typed(column: sa.Column[Any]) -> str:
+def _typed(column: sa.Column[Any], mark: str = "%s") -> str:
     """A parameter with its type; texts without their length, which a cast would cut to."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     kind = "TEXT" if isinstance(column.type, sa.String) else column.type.compile(dialect)
-    return f"%s::{kind}"
+    return f"{mark}::{kind}"
 
 
 def _converted(
