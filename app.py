@@ -10,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import cli
 from blueprints import errors, pages, security
 from blueprints.account.views import bp as account
+from blueprints.commands.views import bp as commands
 from blueprints.customers.views import bp as customers
 from blueprints.hooks.views import bp as hooks
 from blueprints.mailings.views import bp as mailings
@@ -20,7 +21,17 @@ from blueprints.users.views import bp as users
 from config import PROJECT_ROOT, Settings
 from extensions import csrf, db, login_manager, migrate, queues
 
-BLUEPRINTS = (account, customers, hooks, mailings, staff_mailings, suppressions, system, users)
+BLUEPRINTS = (
+    account,
+    commands,
+    customers,
+    hooks,
+    mailings,
+    staff_mailings,
+    suppressions,
+    system,
+    users,
+)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -55,6 +55,9 @@ def nav_items() -> list[NavItem]:
         items.append(NavItem("Customers", "building-2", href, here == "customers"))
         href = url_for("staff_mailings.index")
         items.append(NavItem("Mailings", "mails", href, here == "staff_mailings"))
+    if actor.may(Permission.COMMANDS_READ):
+        href = url_for("commands.index")
+        items.append(NavItem("Commands", "square-terminal", href, here == "commands"))
     if customer is not None and actor.may(Permission.USERS_READ):
         web_id = customer.web_id
         href = url_for("users.index", web_id=web_id)

@@ -56,6 +56,7 @@ def show(customer: Customer | None, mailing_id: int) -> Response:
         "mailings/show.html",
         "mailings/_deliveries.html",
         **_progress_context(customer, mailing),
+        shows_run=customer is None and _may_see_run(mailing),
         audience=None if customer else mailings.find_audiences([mailing]).get(mailing.id),
         listed=mailings.list_deliveries(mailing, state=state, cursor=cursor),
         state=state,
@@ -90,6 +91,13 @@ def _progress_context(customer: Customer | None, mailing: Mailing) -> dict[str, 
         "may_send": current_actor().may(Permission.MAILINGS_SEND),
         "seen": request.args.get("seen", ""),
     }
+
+
+def _may_see_run(mailing: Mailing) -> bool:
+    """Whether the commands that started it are the reader's own, or his role sees everybody's."""
+    actor = current_actor()
+    is_own = mailing.created_by_id == actor.user_id
+    return mailing.command_run_id is not None and (actor.all_groups or is_own)
 
 
 def _state() -> DeliveryState | None:

@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from blueprints.security import access_demanded
 from extensions import db
 from models import (
+    CommandSource,
     Delivery,
     DeliveryState,
     Group,
@@ -28,6 +29,7 @@ from models import (
     User,
     UserGroup,
 )
+from services import command_runs
 from services.email_templates import find_template_of_kind, get_current_version
 from tests.support.factories import (
     actor_for,
@@ -68,6 +70,8 @@ DEMANDS: dict[str, frozenset[str]] = {
     "users.read of a customer": READERS,
     "mailings.read of a customer": READERS,
     "mailings.send of a customer": SENDERS,
+    "commands.read": STAFF,
+    "commands.run": STAFF - {"auditor"},
     "mailings.read of staff": STAFF,
     "mailings.send of staff": STAFF - {"auditor"},
 }
@@ -170,6 +174,23 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("mailings.export", "POST"): Expected(
         "mailings.read of a customer", CQ001 + "/mailings/{mailing}/export"
     ),
+    ("commands.old_window", "GET"): Expected("public", "/konos/commands.jsp", 301),
+    ("commands.index", "GET"): Expected("commands.read", "/sp/commands"),
+    ("commands.submit", "POST"): Expected(
+        "commands.run", "/sp/commands", 303, {"text": "$$HELP$$"}
+    ),
+    ("commands.show", "GET"): Expected(
+        "commands.read", "/sp/commands/{run}", hidden_from=ELSEWHERE
+    ),
+    ("commands.progress", "GET"): Expected(
+        "commands.read", "/sp/commands/{run}/progress", 302, fragment=200, hidden_from=ELSEWHERE
+    ),
+    ("commands.mail_frame", "GET"): Expected(
+        "commands.read", "/sp/commands/{run}/mail/1", hidden_from=ELSEWHERE
+    ),
+    ("commands.run", "POST"): Expected(
+        "commands.run", "/sp/commands/{run}/run", {303, 403}, hidden_from=ELSEWHERE
+    ),
     ("staff_mailings.index", "GET"): Expected("mailings.read of staff", "/sp/mailings"),
     ("staff_mailings.show", "GET"): Expected(
         "mailings.read of staff", "/sp/mailings/{mailing}", hidden_from=ELSEWHERE
@@ -261,6 +282,11 @@ def world(app: Flask) -> World:
                     "version": get_current_version(extra).id,
                 }
             )
+        found[0]["run"] = command_runs.submit(
+            actor_for("operator@foyer.example"),
+            "$$RESEND WELCOME EMAIL$$ Entry3PhoneNextGenBundle|CQ001",
+            source=CommandSource.WINDOW,
+        ).id
         return World(found[0], found[1], logins)
 
 
