@@ -103,15 +103,15 @@ def _is_of(customer: Customer, term: str = "") -> sa.ColumnElement[bool]:
 
 def _with_users(customer: Customer, rows: Sequence[Suppression]) -> list[SuppressedAddress]:
     by_key: dict[str, list[User]] = {row.email_key: [] for row in rows}
-    for user in db.session.scalars(
-        sa.select(User)
-        .where(
+    # Sorted here: asked for the order, SQLite would walk all users by name.
+    having = db.session.scalars(
+        sa.select(User).where(
             User.customer_id == customer.id,
             User.email_key.in_(by_key),
             User.status != UserStatus.DELETED,
         )
-        .order_by(User.name_key, User.id)
-    ):
+    )
+    for user in sorted(having, key=lambda user: (user.name_key, user.id)):
         by_key[user.email_key].append(user)
     bounced = _deliveries_of(customer, [row.delivery_id for row in rows if row.delivery_id])
     return [
@@ -131,15 +131,15 @@ def _deliveries_of(customer: Customer, ids: Collection[int]) -> dict[int, Delive
     """The deliveries to the customer's own users: what another's mail met is not his to see."""
     found = db.session.scalars(
         sa.select(Delivery)
-        .join(User, User.id == Delivery.user_id)
-        .where(Delivery.id.in_(ids), User.customer_id == customer.id)
+        .where(Delivery.id.in_(ids))
         .options(
+            joinedload(Delivery.user),
             joinedload(Delivery.mailing)
             .joinedload(Mailing.template_version)
-            .joinedload(EmailTemplateVersion.template)
+            .joinedload(EmailTemplateVersion.template),
         )
     )
-    return {delivery.id: delivery for delivery in found}
+    return {each.id: each for each in found if each.user.customer_id == customer.id}
 
 
 def find_suppression_of(actor: Actor, customer: Customer, user: User) -> SuppressedAddress | None:
