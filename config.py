@@ -226,14 +226,14 @@ class Settings:
             selection_limit=read.integer("SELECTION_LIMIT", 25, 1, 500),
             recent_mail_minutes=read.integer("RECENT_MAIL_MINUTES", 10, 0, 1440),
             delivery_connections=read.integer("DELIVERY_CONNECTIONS", 2, 1, 32),
-            delivery_chunk=read.integer("DELIVERY_CHUNK", 250, 1, 1000),
+            delivery_chunk=read.integer("DELIVERY_CHUNK", 500, 1, 1000),
             delivery_jobs=read.integer("DELIVERY_JOBS", 4, 1, 64),
-            delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 2, 0.1, 60),
+            delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 10, 0.1, 60),
             delivery_retry_delays=read.numbers(
                 "DELIVERY_RETRY_DELAYS", (60, 300, 900, 3600, 10800, 21600)
             ),
             mail_down_delays=read.numbers("MAIL_DOWN_DELAYS", (2, 5, 10, 20, 30)),
-            lease_seconds=read.number("LEASE_SECONDS", 12, 2, 15),
+            lease_seconds=read.number("LEASE_SECONDS", 10, 2, 15),
             sweep_seconds=read.number("SWEEP_SECONDS", 15, 0.2, 15),
         )
         if settings.mail_use_tls and settings.mail_use_ssl:

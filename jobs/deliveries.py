@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from extensions import db, queues
+from extensions import Queues, db, queues
 from models import Lane, Mailing
 from services import deliveries
+
+_BEFORE_BULK = [name for name in Queues.NAMES if name != Lane.BULK.value]
 
 
 def deliver_mailing(mailing_id: int) -> None:
@@ -20,7 +22,7 @@ def deliver_mailing(mailing_id: int) -> None:
     db.session.rollback()
 
     def interrupted() -> bool:
-        return lane is Lane.BULK and queues["interactive"].count > 0
+        return lane is Lane.BULK and any(queues[name].count for name in _BEFORE_BULK)
 
     if deliveries.deliver_mailing(mailing_id, interrupted):
         queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)

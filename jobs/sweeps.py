@@ -14,8 +14,9 @@ def sweep() -> None:
     claim_recovery.expire_claims()
     claim_recovery.cancel_leftovers()
     claim_recovery.remove_orphaned_journals()
-    for mailing_id, lane in deliveries.list_unattended_mailings():
-        queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)
+    for mailing_id, lane, workers in deliveries.list_waiting_mailings():
+        if not workers or not queues[lane.value].count:
+            queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)
     if not queues["default"].count:  # Those that wait there already are not asked for again.
         for link_id in reset_links.list_unmailed():
             queues.enqueue("default", "jobs.reset_links.mail_reset_link", link_id)

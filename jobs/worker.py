@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
+from typing import TYPE_CHECKING
 
 from flask import Flask
 from redis.exceptions import RedisError
@@ -11,14 +13,35 @@ from rq import Worker
 from rq.job import Job
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
+from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import Queues, db, queues
+from services import claim_recovery
+
+if TYPE_CHECKING:
+    from resource import struct_rusage
+
+log = logging.getLogger(__name__)
 
 
 class FoyerWorker(Worker):
     """Runs each job in a forked child with an application context and connections of its own."""
 
     app: Flask
+
+    def handle_work_horse_killed(
+        self, job: Job, retpid: int, ret_val: int, rusage: struct_rusage | None
+    ) -> None:
+        """Somebody killed the child: what it held goes on at once, not when its lease expires."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
+        with self.app.app_context():
+            try:
+                claim_recovery.recover_claims_of(retpid)
+            except SQLAlchemyError:
+                log.exception("the claims of a killed process will expire instead")
+            finally:
+                # No connection may be open when the next child is forked.
+                db.engine.dispose()
 
     def perform_job(self, job: Job, queue: Queue) -> bool:
         with self.app.app_context():

@@ -21,29 +21,50 @@ from services.mailing_ends import cancel_waiting, end_mailing_if_done
 from services.transactions import run_transaction
 
 _ORPHAN_AGE = timedelta(hours=1)
+_GRACE_OF_OTHERS = timedelta(seconds=4)
+_IS_OURS = DeliveryClaim.worker.startswith(f"{HOST}:", autoescape=True)
 
 
 def expire_claims() -> int:
     """Give back what dead workers held; returns how many deliveries went back in line, in doubt.
 
-    A sealed delivery whose reader has meanwhile signed in with its password has arrived: it ends as
-    sent.
+    Claims of another machine get a few seconds more, for its own workers can read the journal.
     """
+    now = utcnow()
+    return _recover(
+        sa.or_(
+            sa.and_(_IS_OURS, DeliveryClaim.expires_at < now),
+            DeliveryClaim.expires_at < now - _GRACE_OF_OTHERS,
+        )
+    )
+
+
+def expire_claims_of_this_machine() -> int:
+    """The same for this machine's claims alone; costs one read when there is nothing to do."""
+    return _recover(sa.and_(_IS_OURS, DeliveryClaim.expires_at < utcnow()))
+
+
+def recover_claims_of(pid: int) -> int:
+    """Give back at once what a child process of this machine held, which is known to be dead."""
+    return _recover(DeliveryClaim.worker == f"{HOST}:{pid}")
+
+
+def _recover(which: sa.ColumnElement[bool]) -> int:
+    with db.engine.connect() as connection:
+        if connection.scalar(sa.select(DeliveryClaim.token).where(which).limit(1)) is None:
+            return 0
     folder = get_settings().var_dir
 
     def work(connection: sa.Connection) -> tuple[int, list[str]]:
         dead = connection.execute(
             sa.delete(DeliveryClaim)
-            .where(DeliveryClaim.expires_at < utcnow())
+            .where(which)
             .returning(DeliveryClaim.token, DeliveryClaim.mailing_id, DeliveryClaim.worker)
         ).all()
         returned = 0
         for token, mailing_id, worker in sorted(dead, key=lambda claim: claim.mailing_id):
-            if worker.rpartition(":")[0] == HOST:
-                accepted = delivery_journal.read(folder, token)
-                job = find_mailing_job(connection, mailing_id)
-                if accepted and job is not None:
-                    record_journal(connection, job, token, accepted)
+            if worker.startswith(f"{HOST}:"):
+                _record_journal(connection, token, mailing_id)
             returned += _give_back(connection, token, mailing_id)
         return returned, [claim.token for claim in dead]
 
@@ -53,8 +74,19 @@ def expire_claims() -> int:
     return returned
 
 
+def _record_journal(connection: sa.Connection, token: str, mailing_id: int) -> None:
+    accepted = delivery_journal.read(get_settings().var_dir, token)
+    job = find_mailing_job(connection, mailing_id)
+    if accepted and job is not None:
+        record_journal(connection, job, token, accepted)
+
+
 def _give_back(connection: sa.Connection, token: str, mailing_id: int) -> int:
-    """End the claim's remaining deliveries where the reader has signed in; the rest waits again."""
+    """Put the claim's remaining deliveries back in line, in doubt; returns how many.
+
+    A sealed one whose reader has meanwhile signed in with its password has arrived and ends as
+    sent.
+    """
     held = sa.and_(
         Delivery.mailing_id == mailing_id,
         Delivery.state == DeliveryState.SENDING,

@@ -26,6 +26,7 @@ from connectors.base import ConnectorUnavailable
 from extensions import db, get_settings
 from models import Delivery, DeliveryClaim, Lane, Mailing, MailingState, utcnow
 from services import (
+    claim_recovery,
     delivery_claims,
     email_templates,
     mail_headers,
@@ -177,17 +178,20 @@ class _Slice:
     def _keep_leases(self, app: Flask) -> None:
         with app.app_context():
             while not self._stop.wait(get_settings().lease_seconds / 4):
-                with self._lock:
-                    chunks = dict(self._chunks)
-                if not chunks:
-                    continue
                 try:
-                    held = delivery_claims.renew_claims(chunks)
+                    self._renew_leases()
+                    claim_recovery.expire_claims_of_this_machine()
                 except SQLAlchemyError:
                     log.exception("leases were not renewed; trying again until they expire")
-                    continue
-                for token, chunk in chunks.items():
-                    chunk.claim.expires_at = held.get(token, 0.0)
+
+    def _renew_leases(self) -> None:
+        with self._lock:
+            chunks = dict(self._chunks)
+        if not chunks:
+            return
+        held = delivery_claims.renew_claims(chunks)
+        for token, chunk in chunks.items():
+            chunk.claim.expires_at = held.get(token, 0.0)
 
     def _is_over(self) -> bool:
         now = time.monotonic()
@@ -415,20 +419,28 @@ class Composer:
         return Mail(self._senders.address_for(delivery.id), address, message, needs_smtputf8, tag)
 
 
-def list_unattended_mailings() -> list[tuple[int, Lane]]:
-    """Mailings with due deliveries on which no worker holds a claim, with their lanes."""
-    found: list[tuple[int, Lane]] = []
+def list_waiting_mailings() -> list[tuple[int, Lane, int]]:
+    """Mailings with due deliveries, their lanes, and the number of workers that hold a claim.
+
+    Those with as many workers as one mailing may have are left out.
+    """
+    enough = get_settings().delivery_jobs
+    workers = (
+        sa.select(sa.func.count(sa.distinct(DeliveryClaim.worker)))
+        .where(DeliveryClaim.mailing_id == Mailing.id)
+        .scalar_subquery()
+    )
     with db.engine.connect() as connection:
         if mail_lines.is_blocked(connection, utcnow()):
             return []
-        claimed = sa.exists().where(DeliveryClaim.mailing_id == Mailing.id)
         candidates = connection.execute(
-            sa.select(Mailing.id, Mailing.lane)
-            .where(Mailing.queued + Mailing.sending > 0, ~claimed)
+            sa.select(Mailing.id, Mailing.lane, workers)
+            .where(Mailing.queued + Mailing.sending > 0, workers < enough)
             .order_by(Mailing.id)
         ).all()
-        for mailing_id, lane in candidates:
-            job = delivery_claims.find_mailing_job(connection, mailing_id)
-            if job is not None and _count_due(connection, job):
-                found.append((mailing_id, lane))
-    return found
+        return [
+            (mailing_id, lane, count)
+            for mailing_id, lane, count in candidates
+            if (job := delivery_claims.find_mailing_job(connection, mailing_id)) is not None
+            and _count_due(connection, job)
+        ]

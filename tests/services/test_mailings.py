@@ -32,7 +32,6 @@ from models import (
 from models.mailings import COUNTERS
 from services import (
     claim_recovery,
-    delivery_claims,
     mailing_confirmations,
     mailing_controls,
     mailings,
