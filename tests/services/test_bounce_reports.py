@@ -104,6 +104,29 @@ def test_nothing_of_the_returned_mail_is_taken_over(build: Builder) -> None:
     assert "this line is one of the mail" not in report.reason
 
 
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "--- Below this line is a copy of the message.\n\n550 5.1.1 written in the mail",
+        "Return-Path: <x@y.example>\nSubject: 550 5.1.1 written in the mail\n",
+        "------ This is a copy of your message. ------\n\nno such user, says the mail",
+    ],
+)
+def test_where_the_mailer_gives_no_reason_the_mail_gives_none(copy: str) -> None:
+    report = read_report(dsns.qmail(TO, f"Sorry, I gave up.\n\n{copy}"))
+    assert (report.verdict, report.reason) == (Verdict.SOFT, "The mail came back.")
+
+
+@pytest.mark.parametrize(("depth", "verdict"), [(3, Verdict.HARD), (40, Verdict.NO_REPORT)])
+def test_parts_are_read_no_deeper_than_reports_are(depth: int, verdict: Verdict) -> None:
+    """Each level costs time for every line below it."""
+    raw = dsns.postfix(TO).partition(b"MIME-Version: 1.0\r\n")[2]
+    for level in range(depth):
+        head = f'Content-Type: multipart/mixed; boundary="x{level}"\r\n\r\n--x{level}\r\n'
+        raw = head.encode() + raw
+    assert read_report(b"From: Ada <ada@x.example>\r\n" + raw).verdict is verdict
+
+
 def test_words_are_one_line_of_what_can_be_seen() -> None:
     report = read_report(
         dsns.postfix(TO, words="550 5.1.1 a\x00b\x1b[31m\u202ec\ud7ff\n\t<script>" + "x" * 2000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -145,7 +146,7 @@ def test_users_are_looked_up_never_walked(kenton: Customer, search: str) -> None
     delivery_id = send_welcome(make_user(kenton, email="ada@x.example"))
     record_bounce(dsns.postfix(address_of(delivery_id)), None)
     actor = actor_for(ADMIN)
-    asked: list[tuple[str, object]] = []
+    asked: list[tuple[str, Any]] = []
 
     def note(_c: object, _cursor: object, statement: str, values: object, *_rest: object) -> None:
         asked.append((statement, values))
