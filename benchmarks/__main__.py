@@ -82,7 +82,7 @@ def _read(arguments: Sequence[str]) -> tuple[list[Row], Sizes, argparse.Namespac
     known = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rows", metavar="NAMES", help=f"some of {','.join(known)}")
-    parser.add_argument("--quick", action="store_true", help="smaller counts, three rounds")
+    parser.add_argument("--quick", action="store_true", help="smaller counts, two rounds")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--recipients", type=int, help="of each mailing whose rate is measured")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder for the results")
@@ -107,6 +107,8 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 def _run(bench: Bench, rows: list[Row], options: argparse.Namespace) -> list[Finding]:
     began_at, started = datetime.now(UTC), time.monotonic()
     machine = report.describe_machine()
+    if machine["load_at_start"] > machine["cores"] / 4:
+        print(f"This machine is busy (load {machine['load_at_start']}): figures will be off.")
     wanted = {row.part for row in rows}
     _interleave(bench, wanted)
     for name, part in ALONE.items():

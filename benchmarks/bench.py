@@ -36,11 +36,11 @@ class Sizes:
 
 
 QUICK = Sizes(
-    rounds=3,
+    rounds=2,
     recipients=5_000,
     rival=1_000,
     far=1_000,
-    steady=20_000,
+    steady=10_000,
     many=50_000,
     requests=30,
     quick=True,

@@ -95,9 +95,12 @@ def markdown_table(findings: Iterable[Finding]) -> str:
 def describe_run(machine: dict[str, Any], settings: dict[str, Any], sizes: Sizes) -> str:
     """A sentence or two for under the table."""
     used = ", ".join(f"`{name}` {value}" for name, value in settings.items())
+    busy = machine["load_at_start"] > machine["cores"] / 4
+    disturbed = f"The load was {machine['load_at_start']} before it began. " if busy else ""
     quick = "A quick run with smaller counts, its figures are rough. " if sizes.quick else ""
     return (
-        f"{quick}{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB, "
+        f"{quick}{disturbed}"
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB, "
         f"Python {machine['python']}, sink: {machine['sink']}; medians of {sizes.rounds} rounds. "
         f"Settings: {used}."
     )
