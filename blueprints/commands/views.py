@@ -120,7 +120,7 @@ def progress(run_id: int) -> Any:
     if not wants_fragment():
         return redirect(_url_of(run))
     measured = command_runs.measure_progress(run)
-    return render_template("commands/_progress.html", run=run, progress=measured)
+    return render_template("commands/_progress.html", run=run, progress=measured, is_polled=True)
 
 
 @bp.get(f"{_ONE}/mail/<int(max=1000000):line>")

@@ -437,6 +437,9 @@ def test_run_sends_and_leads_to_the_mailings(
     work()
     ended = alice.fragment(polled.get("hx-get"))
     assert ended.one("div", id="commands-progress").get("hx-get") is None
+    said = ended.one("p", id="commands-said")
+    assert said.get("hx-swap-oob") == "innerHTML"
+    assert f"{total} of {total} sent." in ended.text(said)
     assert f"Finished. {total} of {total} sent." in ended.text()
     assert len({mail.recipient for mail in sink.mails}) == len(sink.mails) == total
     assert f"Finished. {total} of {total} sent." in main(alice.page(url))
