@@ -41,6 +41,15 @@ INTERLEAVED: dict[str, tuple[Part, ...]] = {
 }
 """What each of these parts does every round; what several of them need is done once a round."""
 
+TOGETHER: tuple[tuple[Part, ...], ...] = (
+    (rates.rival, rates.engine_sqlite, rates.bare, rates.engine_postgresql),
+    (rates.plain_sqlite, rates.bare_plain, rates.plain_postgresql),
+    (rates.far,),
+    (steady.steady_sqlite,),
+    (steady.steady_postgresql,),
+)
+"""What is compared follows on one another, for machines are not equally fast at all times."""
+
 ALONE: dict[str, Part] = {
     "users-tab": resending.users_tab,
     "crash": crash.crash,
@@ -133,16 +142,18 @@ def _run(bench: Bench, rows: list[Row], options: argparse.Namespace) -> list[Fin
 
 
 def _interleave(bench: Bench, wanted: Iterable[str]) -> None:
-    """Every part once a round, each round beginning with another one."""
+    """Every part once a round; each round begins elsewhere and turns the order around."""
     chosen = [name for name in INTERLEAVED if name in wanted]
-    parts = list(dict.fromkeys(part for name in chosen for part in INTERLEAVED[name]))
+    needed = {part for name in chosen for part in INTERLEAVED[name]}
+    groups = [kept for group in TOGETHER if (kept := [part for part in group if part in needed])]
     for number in range(1, bench.sizes.rounds + 1):
         bench.round = number
-        first = (number - 1) % max(1, len(parts))
-        for part in parts[first:] + parts[:first]:
-            users = [name for name in chosen if part in INTERLEAVED[name]]
-            if not all(name in bench.records.broken for name in users):
-                _try(bench, users, part)
+        first = (number - 1) % max(1, len(groups))
+        for group in groups[first:] + groups[:first]:
+            for part in group if number % 2 else reversed(group):
+                users = [name for name in chosen if part in INTERLEAVED[name]]
+                if not all(name in bench.records.broken for name in users):
+                    _try(bench, users, part)
 
 
 def _try(bench: Bench, names: Sequence[str], part: Part) -> None:

@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.__main__ import ALONE, INTERLEAVED, TOGETHER
+from benchmarks.__main__ import ROWS as ALL_ROWS
 from benchmarks.bench import BULK_CUSTOMER, Bench, Sizes
 from benchmarks.installations import Installation
 from benchmarks.processes import ROOT
@@ -108,3 +110,11 @@ def test_rows_counters_and_mails_that_disagree_are_faults(bench: Bench) -> None:
 def _change(installation: Installation, statement: sa.Update) -> None:
     with installation.database.begin() as connection:
         connection.execute(statement)
+
+
+def test_everything_that_is_interleaved_has_its_place() -> None:
+    needed = {part for parts in INTERLEAVED.values() for part in parts}
+    placed = [part for group in TOGETHER for part in group]
+    assert needed == set(placed)
+    assert len(placed) == len(set(placed))
+    assert {row.part for row in ALL_ROWS} == {*INTERLEAVED, *ALONE}
