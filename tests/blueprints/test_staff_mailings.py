@@ -209,6 +209,7 @@ def test_it_is_watched_and_steered_at_its_own_address(
     assert len(sink.mails) == 50
     sent = alice.fragment(f"{url}?state=sent")
     assert sent.one("div", id="mailings-deliveries") is not None
+    assert sent.one("a", class_="chip-clear").get("href") == url
     assert alice.get(f"{url}/progress").location == url
 
 
