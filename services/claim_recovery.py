@@ -15,14 +15,13 @@ import sqlalchemy as sa
 from extensions import db, get_settings
 from models import Delivery, DeliveryClaim, DeliveryState, Mailing, MailingState, utcnow
 from services import delivery_journal
-from services.delivery_claims import HOST, find_mailing_job
+from services.delivery_claims import find_mailing_job, machine_name, worker_name
 from services.delivery_results import PROVED_BY_READER, record_journal
 from services.mailing_ends import cancel_waiting, end_mailing_if_done
 from services.transactions import run_transaction
 
 _ORPHAN_AGE = timedelta(hours=1)
 _GRACE_OF_OTHERS = timedelta(seconds=4)
-_IS_OURS = DeliveryClaim.worker.startswith(f"{HOST}:", autoescape=True)
 
 
 def expire_claims() -> int:
@@ -33,7 +32,7 @@ def expire_claims() -> int:
     now = utcnow()
     return _recover(
         sa.or_(
-            sa.and_(_IS_OURS, DeliveryClaim.expires_at < now),
+            sa.and_(_is_ours(), DeliveryClaim.expires_at < now),
             DeliveryClaim.expires_at < now - _GRACE_OF_OTHERS,
         )
     )
@@ -41,12 +40,16 @@ def expire_claims() -> int:
 
 def expire_claims_of_this_machine() -> int:
     """The same for this machine's claims alone; costs one read when there is nothing to do."""
-    return _recover(sa.and_(_IS_OURS, DeliveryClaim.expires_at < utcnow()))
+    return _recover(sa.and_(_is_ours(), DeliveryClaim.expires_at < utcnow()))
 
 
 def recover_claims_of(pid: int) -> int:
     """Give back at once what a child process of this machine held, which is known to be dead."""
-    return _recover(DeliveryClaim.worker == f"{HOST}:{pid}")
+    return _recover(DeliveryClaim.worker == worker_name(pid))
+
+
+def _is_ours() -> sa.ColumnElement[bool]:
+    return DeliveryClaim.worker.startswith(f"{machine_name()}:", autoescape=True)
 
 
 def _recover(which: sa.ColumnElement[bool]) -> int:
@@ -63,7 +66,7 @@ def _recover(which: sa.ColumnElement[bool]) -> int:
         ).all()
         returned = 0
         for token, mailing_id, worker in sorted(dead, key=lambda claim: claim.mailing_id):
-            if worker.startswith(f"{HOST}:"):
+            if worker.startswith(f"{machine_name()}:"):
                 _record_journal(connection, token, mailing_id)
             returned += _give_back(connection, token, mailing_id)
         return returned, [claim.token for claim in dead]

@@ -40,7 +40,7 @@ from services.delivery_journal import Journal
 from services.delivery_results import Outcome, Result, after_trouble, record_results
 from services.mail_rates import MailRates
 from services.mail_wires import MailWires
-from services.smtp import Answer, Mail
+from services.smtp import Answer, Mail, SmtpConnection
 from services.smtp import Outcome as Verdict
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ def deliver_mailing(mailing_id: int, interrupted: Callable[[], bool] = lambda: F
     if not waiting:
         return False
     settings = get_settings()
-    wires = MailWires(min(settings.delivery_connections, -(-waiting // _MAILS_PER_CONNECTION)))
+    connections = min(settings.delivery_connections, -(-waiting // _MAILS_PER_CONNECTION))
+    wires = MailWires(connections, on_acceptance=_note_in_journal)
     _Slice(job, wires, settings.delivery_slice_seconds, interrupted).run()
     with db.engine.connect() as connection:
         if mail_lines.is_blocked(connection, utcnow()):
@@ -134,6 +135,13 @@ class _Chunk:
         for _, delivery in self.to_send:
             self.release(delivery)
         self.to_send.clear()
+
+
+def _note_in_journal(mail: Mail, code: int) -> None:
+    chunk: _Chunk
+    delivery: ClaimedDelivery
+    chunk, delivery = mail.tag
+    chunk.journal.note(delivery.id, code)
 
 
 class _Slice:
@@ -204,22 +212,23 @@ class _Slice:
     # --- The loop ---------------------------------------------------------------------------
 
     def _work(self) -> None:
-        self._wires.open()  # However long that takes: the slice begins afterwards.
+        wires = self._wires
+        wires.open()  # However long that takes: the slice begins afterwards.
         self._ends_at = time.monotonic() + self._seconds
         while True:
             wait = self._offer_mails()
-            ended, anew = self._wires.advance()
+            ended, anew = wires.advance()
             for mail, answer in ended:
                 self._note_answer(mail, answer)
             for mail in reversed(anew):
                 chunk, delivery = mail.tag
                 chunk.to_send.appendleft((0.0, delivery))
-            for chunk in [each for each in self._chunks.values() if each.is_complete()]:
-                self._record(chunk)
-            if wait is None and not anew and not self._wires.busy():
+            if ended or not wires.busy():
+                self._record_complete()
+            if wait is None and not anew and not wires.busy():
                 return
             if not ended and not anew:
-                self._wires.wait(_LOOK_SECONDS if wait is None else min(wait, _LOOK_SECONDS))
+                wires.wait(_LOOK_SECONDS if wait is None else min(wait, _LOOK_SECONDS))
 
     def _offer_mails(self) -> float | None:
         """Fill the connections; returns the seconds until more may be due, None without more."""
@@ -227,7 +236,7 @@ class _Slice:
             for stranded in self._chunks.values():
                 stranded.release_rest()
             return None
-        while self._wires.free():
+        while (connection := self._wires.find_free()) is not None:
             chunk = self._find_chunk()
             if chunk is None:
                 if self._claims_at is None:
@@ -238,7 +247,7 @@ class _Slice:
                 return wait
             chunk.to_send.popleft()
             chunk.has_tried = True
-            self._offer(chunk, delivery)
+            self._offer(connection, chunk, delivery)
         return _LOOK_SECONDS
 
     def _find_chunk(self) -> _Chunk | None:
@@ -325,7 +334,7 @@ class _Slice:
                 due.append((now + wait if wait else 0.0, delivery))
         chunk.to_send.extend(sorted(due, key=lambda each: each[0]))
 
-    def _offer(self, chunk: _Chunk, delivery: ClaimedDelivery) -> None:
+    def _offer(self, connection: SmtpConnection, chunk: _Chunk, delivery: ClaimedDelivery) -> None:
         """Compose and offer one mail; what nobody foresaw is charged to it, not to the claim."""
         try:
             mail = self._composer.compose(delivery, tag=(chunk, delivery))
@@ -339,7 +348,7 @@ class _Slice:
                 after_trouble(delivery, None, "The mail could not be written: a fault here.")
             )
             return
-        if (answer := self._wires.offer(mail)) is not None:
+        if (answer := connection.offer(mail)) is not None:
             self._note_answer(mail, answer)
 
     def _note_answer(self, mail: Mail, answer: Answer) -> None:
@@ -348,13 +357,17 @@ class _Slice:
         chunk, delivery = mail.tag
         code, text = answer.code, answer.text
         if answer.outcome is Verdict.ACCEPTED:
-            chunk.journal.note(delivery.id, code or 250)
             chunk.note(Result(delivery, Outcome.SENT, code, text))
         elif answer.outcome is Verdict.TRANSIENT:
             chunk.note(after_trouble(delivery, code, text, in_doubt=answer.in_doubt))
         else:
             in_doubt = delivery.in_doubt
             chunk.note(Result(delivery, Outcome.FAILED, code, text, in_doubt=in_doubt))
+
+    def _record_complete(self) -> None:
+        for chunk in list(self._chunks.values()):
+            if chunk.is_complete():
+                self._record(chunk)
 
     def _record(self, chunk: _Chunk) -> None:
         if not record_results(chunk.claim, chunk.results):

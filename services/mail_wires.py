@@ -6,6 +6,7 @@ line for all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from extensions import get_settings
@@ -44,8 +45,10 @@ def smtp_server() -> SmtpServer:
 class MailWires:
     """Up to `count` connections, driven by one thread."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, on_acceptance: Callable[[Mail, int], None]) -> None:
+        """`on_acceptance` is told of each mail and its code before the next message leaves."""
         self._server = smtp_server()
+        self._on_acceptance = on_acceptance
         self._wanted = count
         self._open: list[SmtpConnection] = []
         self._carried: dict[SmtpConnection, int] = {}
@@ -67,10 +70,10 @@ class MailWires:
 
     def _connect(self, count: int) -> None:
         if count == 1:
-            attempts = [_try_to_connect(self._server)]
+            attempts = [self._try_to_connect()]
         else:
             with ThreadPoolExecutor(count) as pool:
-                attempts = list(pool.map(_try_to_connect, [self._server] * count))
+                attempts = list(pool.map(lambda _: self._try_to_connect(), range(count)))
         for each in attempts:
             if isinstance(each, SmtpConnection):
                 self._open.append(each)
@@ -81,17 +84,19 @@ class MailWires:
         elif refusals:
             self._block(refusals[0].reason)
 
-    def offer(self, mail: Mail) -> Answer | None:
-        """Hand a mail to a connection that has room; `free` must be true.
+    def _try_to_connect(self) -> SmtpConnection | ServerUnavailable:
+        try:
+            return connect(self._server, on_acceptance=self._on_acceptance)
+        except ServerUnavailable as error:
+            return error
 
-        Returns the answer at once where the server cannot take such a mail.
-        """
-        free = (each for each in self._open if each.can_take())
-        return min(free, key=lambda each: each.in_line).offer(mail)
-
-    def free(self) -> bool:
-        """Whether a connection has room for a mail."""
-        return any(each.can_take() for each in self._open)
+    def find_free(self) -> SmtpConnection | None:
+        """The connection with most room for a mail, None when all are full."""
+        best: SmtpConnection | None = None
+        for each in self._open:
+            if each.can_take() and (best is None or each.in_line < best.in_line):
+                best = each
+        return best
 
     def busy(self) -> bool:
         """Whether a mail is under way."""
@@ -152,13 +157,6 @@ class MailWires:
         if not self.blocked:
             self.blocked = True
             mail_lines.block_line(reason)
-
-
-def _try_to_connect(server: SmtpServer) -> SmtpConnection | ServerUnavailable:
-    try:
-        return connect(server)
-    except ServerUnavailable as error:
-        return error
 
 
 def _concerns_all_mail(answer: Answer, needs_smtputf8: bool) -> bool:

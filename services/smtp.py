@@ -17,7 +17,7 @@ import smtplib
 import ssl
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -134,14 +134,20 @@ class _Transit:
 
 
 def connect(
-    server: SmtpServer, *, tls_context: ssl.SSLContext | None = None, pipelining: bool = True
+    server: SmtpServer,
+    *,
+    tls_context: ssl.SSLContext | None = None,
+    pipelining: bool = True,
+    on_acceptance: Callable[[Mail, int], None] | None = None,
 ) -> "SmtpConnection":
     """Open a connection, secured and signed in as `server` says. Raises ServerUnavailable.
 
     `tls_context` replaces the one that trusts the machine's certificates. `pipelining=False` never
-    pipelines.
+    pipelines. `on_acceptance` is told of each mail and its code before the next message leaves.
     """
-    return SmtpConnection(server, tls_context=tls_context, pipelining=pipelining)
+    return SmtpConnection(
+        server, tls_context=tls_context, pipelining=pipelining, on_acceptance=on_acceptance
+    )
 
 
 def wait_for_any(connections: Sequence["SmtpConnection"], seconds: float) -> None:
@@ -162,8 +168,10 @@ class SmtpConnection:
         *,
         tls_context: ssl.SSLContext | None = None,
         pipelining: bool = True,
+        on_acceptance: Callable[[Mail, int], None] | None = None,
     ) -> None:
         self._server = server
+        self._on_acceptance = on_acceptance
         self._tls_context = tls_context
         self._may_pipeline = pipelining
         self._line: deque[_Transit] = deque()
@@ -468,6 +476,8 @@ class SmtpConnection:
     def _handle(self, code: int, words: bytes) -> None:
         stage = self._awaited.popleft()
         if stage is Stage.MESSAGE and code < 300:
+            if self._on_acceptance is not None:
+                self._on_acceptance(self._line[0].mail, code)
             self._end(Answer(Outcome.ACCEPTED, code, server_words(words), False, True))
             return
         reply = _Reply(code, words)

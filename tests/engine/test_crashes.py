@@ -15,12 +15,22 @@ from redis import Redis
 
 from config import Settings
 from extensions import db
-from models import Customer, Delivery, DeliveryState, Mailing, Suppression, User, UserStatus
+from models import (
+    Bundle,
+    Customer,
+    CustomerBundle,
+    Delivery,
+    DeliveryState,
+    Mailing,
+    Suppression,
+    User,
+    UserStatus,
+)
 from services import demo_data
 from services.actors import Actor
 from tests.support.crashing_worker import POINTS
 from tests.support.factories import find_customer, find_user
-from tests.support.promises import check_promises, has_ended, start_welcome
+from tests.support.promises import check_promises, has_ended, start_by_command, start_welcome
 from tests.support.smtp_sink import SmtpSink, Stage
 from tests.support.work import ROOT, Process, environment, wait_until
 
@@ -60,16 +70,33 @@ def prepare(count: int) -> tuple[Actor, list[User]]:
 
 
 class Crew:
-    """Workers and a scheduler in processes of their own, killed at the end."""
+    """Workers and a scheduler in processes of their own, killed at the end.
 
-    def __init__(self, settings: Settings, workers: int = 1) -> None:
+    `apart` gives each worker a folder of its own, as on machines of their own: the one that takes
+    over cannot read the journal unless it replaces the dead one.
+    """
+
+    def __init__(self, settings: Settings, workers: int = 1, apart: bool = False) -> None:
         self._settings = settings
+        self._apart = apart
         self._size = workers
         self.workers: list[Process] = []
         self._scheduler = Process(settings, "scheduler")
 
     def start(self) -> None:
-        self.workers = [Process(self._settings, "worker") for _ in range(self._size)]
+        self.workers = [self._hire(number) for number in range(self._size)]
+
+    def replace(self, number: int) -> None:
+        """kill -9, and a new worker in its place."""
+        self.workers[number].kill()
+        self.workers[number] = self._hire(number)
+
+    def _hire(self, number: int) -> Process:
+        if not self._apart:
+            return Process(self._settings, "worker")
+        folder = self._settings.var_dir / f"machine-{number}"
+        folder.mkdir(exist_ok=True)
+        return Process(self._settings, "worker", VAR_DIR=str(folder))
 
     def __enter__(self) -> Crew:
         self.start()
@@ -83,12 +110,24 @@ class Crew:
         return "".join(process.log.read_text() for process in [*self.workers, self._scheduler])
 
 
+def bundles() -> str:
+    names = db.session.scalars(
+        sa.select(Bundle.name)
+        .join(CustomerBundle, CustomerBundle.bundle_id == Bundle.id)
+        .join(Customer, Customer.id == CustomerBundle.customer_id)
+        .where(Customer.web_id == "CQ900")
+        .order_by(Bundle.name)
+    )
+    return ";".join(names)
+
+
+@pytest.mark.parametrize("settings_changes", [{"DELIVERY_CHUNK": "250"}], indirect=True)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_at_any_point_breaks_no_promise(
     app_context: Flask, settings: Settings, sink: SmtpSink, point: str
 ) -> None:
-    actor, users = prepare(500)
-    mailing_id = start_welcome(actor, "CQ900", users)
+    actor, _ = prepare(5000)
+    mailing_id = start_by_command(actor, f"$$RESEND WELCOME EMAIL$$ {bundles()}|CQ900")
     killed = subprocess.run(
         [sys.executable, "-m", "tests.support.crashing_worker", point],
         cwd=ROOT,
@@ -98,10 +137,30 @@ def test_a_worker_killed_at_any_point_breaks_no_promise(
         check=False,
     )
     assert killed.returncode == -9, killed.stderr.decode()
-    with Crew(settings):
+    with Crew(settings, workers=2):
         wait_until(lambda: has_ended(mailing_id))
-    check_promises(mailing_id, sink)
-    assert len({mail.recipient for mail in sink.mails}) == 497
+    assert check_promises(mailing_id, sink) <= settings.delivery_connections
+    assert len({mail.recipient for mail in sink.mails}) == 4997
+
+
+@pytest.mark.parametrize("engine_name", ["postgresql"], indirect=True)
+def test_three_workers_killed_at_random_send_nobody_two_different_mails(
+    app_context: Flask, settings: Settings, sink: SmtpSink
+) -> None:
+    """Workers on several machines share one queue and one database, and nothing else."""
+    actor, _ = prepare(5000)
+    moments = random.Random()
+    mailing_id = start_by_command(actor, f"$$RESEND WELCOME EMAIL$$ {bundles()}|CQ900")
+    kills = 0
+    with Crew(settings, workers=3, apart=True) as crew:
+        while not has_ended(mailing_id) and kills < 12:
+            time.sleep(moments.uniform(0.2, 1.0))
+            crew.replace(moments.randrange(3))
+            kills += 1
+        wait_until(lambda: has_ended(mailing_id), 90)
+    repeats = check_promises(mailing_id, sink)
+    assert repeats <= kills * settings.delivery_connections
+    assert len({mail.recipient for mail in sink.mails}) == 4997
 
 
 def test_workers_killed_at_random_moments_break_no_promise(
@@ -116,9 +175,7 @@ def test_workers_killed_at_random_moments_break_no_promise(
             time.sleep(moments.uniform(0.8, 2.5))
             if has_ended(mailing_id):
                 break
-            moments.choice(crew.workers).kill()
-            crew.workers = [w for w in crew.workers if w.is_alive()]
-            crew.workers.append(Process(settings, "worker"))
+            crew.replace(moments.randrange(2))
         wait_until(lambda: has_ended(mailing_id), 90)
     check_promises(mailing_id, sink)
     assert len({mail.recipient for mail in sink.mails}) == 497

@@ -118,7 +118,7 @@ def test_a_claim_of_another_machine_is_left_to_its_own_workers_for_a_moment(
 
 def test_a_machine_whose_name_begins_like_ours_is_another_one(users: list[User]) -> None:
     held = must_claim(start(users))
-    age(held, 1, worker=f"{delivery_claims.HOST}x:17")
+    age(held, 1, worker=f"{delivery_claims.machine_name()}x:17")
     assert claim_recovery.expire_claims_of_this_machine() == 0
 
 

@@ -17,7 +17,7 @@ from app import create_app
 from connectors.local import LocalConnector
 from jobs.worker import make_worker, wait_for_queue
 from services import deliveries, delivery_claims, delivery_results
-from services.mail_wires import MailWires
+from services.delivery_journal import Journal
 from services.smtp import SmtpConnection
 
 _worker_pid = os.getpid()
@@ -65,14 +65,13 @@ POINTS: dict[str, Callable[[], None]] = {
     "after the claim": lambda: _patched(delivery_claims, "claim_deliveries"),
     "before the platform": lambda: _patched(LocalConnector, "set_passwords", before=True),
     "after the platform": lambda: _patched(LocalConnector, "set_passwords"),
-    "before the first mail": lambda: _patched(MailWires, "offer", before=True),
+    "before the first mail": lambda: _patched(SmtpConnection, "offer", before=True),
     "inside a mail, before its message": lambda: _patched(
         SmtpConnection, "_send_message", before=True, calls=3
     ),
     "after a mail went out, before the answer is read": lambda: _once_a_message_has_left(3),
-    "after an answer, before it is noted": lambda: _patched(
-        deliveries._Slice, "_note_answer", before=True, calls=5
-    ),
+    "after an answer, before it is noted": lambda: _patched(Journal, "note", before=True, calls=5),
+    "when an answer is noted, before the next mail": lambda: _patched(Journal, "note", calls=5),
     "after an answer": lambda: _patched(deliveries._Slice, "_note_answer", calls=7),
     "when all have been answered": lambda: _patched(
         deliveries._Slice, "_record", before=True, calls=2

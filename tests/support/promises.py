@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from extensions import db, queues
 from models import (
+    CommandSource,
     Delivery,
     DeliveryState,
     LocalPlatformAccount,
@@ -17,7 +18,7 @@ from models import (
     TemplateKind,
     User,
 )
-from services import mailing_confirmations, passwords
+from services import command_runs, mailing_confirmations, passwords
 from services.actors import Actor
 from services.email_templates import find_template_of_kind, get_current_version
 from tests.support.factories import find_customer
@@ -54,6 +55,15 @@ def start_welcome(
     )
     if enqueue:
         queues.enqueue(mailing.lane.value, "jobs.deliveries.deliver_mailing", mailing.id)
+    return mailing.id
+
+
+def start_by_command(actor: Actor, text: str) -> int:
+    """Submit and run one command as the window does, and start its mailing; returns its id."""
+    planned = command_runs.submit(actor, text, source=CommandSource.WINDOW)
+    done = command_runs.run(actor, planned.id)
+    (mailing,) = command_runs.started_mailings(done)
+    queues.start_mailing(mailing.lane.value, mailing.id, mailing.waiting)
     return mailing.id
 
 
