@@ -226,7 +226,7 @@ class Settings:
             selection_limit=read.integer("SELECTION_LIMIT", 25, 1, 500),
             recent_mail_minutes=read.integer("RECENT_MAIL_MINUTES", 10, 0, 1440),
             delivery_connections=read.integer("DELIVERY_CONNECTIONS", 2, 1, 32),
-            delivery_chunk=read.integer("DELIVERY_CHUNK", 500, 1, 1000),
+            delivery_chunk=read.integer("DELIVERY_CHUNK", 1000, 1, 1000),
             delivery_jobs=read.integer("DELIVERY_JOBS", 4, 1, 64),
             delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 10, 0.1, 60),
             delivery_retry_delays=read.numbers(

@@ -6,9 +6,9 @@ it, knows the address.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
+from hashlib import blake2b
 
 from config import Settings
 from services.mail_headers import envelope_address
@@ -23,7 +23,7 @@ class BounceAddresses:
     """Writes and reads the addresses of one installation. Immutable; share it between threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._key = hashlib.blake2b(
+        self._key = blake2b(
             settings.secret_key.encode(), digest_size=32, person=b"foyer-bounce"
         ).digest()
         sender, _ = envelope_address(settings.bounce_address or settings.mail_default_sender)
@@ -57,4 +57,5 @@ class BounceAddresses:
         return delivery_id if hmac.compare_digest(found[2], self._mac(delivery_id)) else None
 
     def _mac(self, delivery_id: int) -> str:
-        return hmac.digest(self._key, b"%d" % delivery_id, "sha256")[:_MAC_BYTES].hex()
+        # Keyed BLAKE2b is a MAC by itself, and half the price of HMAC.
+        return blake2b(b"%d" % delivery_id, key=self._key, digest_size=_MAC_BYTES).hexdigest()

@@ -132,11 +132,26 @@ def among(
     connection: sa.Connection, column: sa.ColumnElement[Any], ids: Iterable[int]
 ) -> sa.ColumnElement[bool]:
     """`column IN ids` as one parameter, where IN would build one for each of hundreds."""
-    wanted = list(ids)
-    if connection.dialect.name == "postgresql":
-        return column == sa.any_(sa.literal(wanted, sa.ARRAY(sa.BigInteger)))
-    listed = sa.func.json_each(json.dumps(wanted)).table_valued("value")
+    return among_ids(connection.dialect.name, column, ids_parameter(connection, ids))
+
+
+def among_ids(dialect: str, column: sa.ColumnElement[Any], *value: Any) -> sa.ColumnElement[bool]:
+    """The same for a statement that is kept: give it `ids_parameter` as the parameter `ids`."""
+
+    def parameter(kind: Any) -> sa.BindParameter[Any]:
+        if value:
+            return sa.bindparam("ids", value[0], type_=kind, unique=True)
+        return sa.bindparam("ids", type_=kind)
+
+    if dialect == "postgresql":
+        return column == sa.any_(parameter(sa.ARRAY(sa.BigInteger)))
+    listed = sa.func.json_each(parameter(sa.String)).table_valued("value")
     return column.in_(sa.select(listed.c.value))
+
+
+def ids_parameter(connection: sa.Connection, ids: Iterable[int]) -> Any:
+    wanted = list(ids)
+    return wanted if connection.dialect.name == "postgresql" else json.dumps(wanted)
 
 
 def _arrays(table: sa.Table, columns: Sequence[str]) -> str:

@@ -7,13 +7,14 @@ same one. One user has credentials in one delivery at a time; an index sees to i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import Delivery, DeliveryState, Mailing, SkipReason, User
+from models import Delivery, DeliveryState, Mailing, SkipReason, User, table_of
 from services import seals
-from services.bulk_rows import among
+from services.bulk_rows import among_ids, ids_parameter
 from services.mailing_ends import end_mailing_if_done
 from services.seals import Credentials, SealBroken
 
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from services.delivery_claims import ClaimedDelivery, MailingJob
 
 
-def carries_more_than(mailing: Any, job: MailingJob) -> sa.ColumnElement[bool]:
-    """Whether `mailing`'s mails carry a password that those of `job` do not."""
+def carries_more_than(
+    mailing: Any, resets_portal: bool, resets_application: bool
+) -> sa.ColumnElement[bool]:
+    """Whether `mailing`'s mails carry a password that those of another one do not."""
     return sa.or_(
-        sa.and_(mailing.resets_portal_password, sa.literal(not job.resets_portal)),
-        sa.and_(mailing.resets_application_password, sa.literal(not job.resets_application)),
+        sa.and_(mailing.resets_portal_password, sa.literal(not resets_portal)),
+        sa.and_(mailing.resets_application_password, sa.literal(not resets_application)),
     )
 
 
@@ -40,24 +43,8 @@ def adopt_credentials(
     heirs = {each.user_id: each for each in deliveries if each.skip_reason is None}
     own = {each.id for each in deliveries}
     older = connection.execute(
-        sa.select(
-            Delivery.id,
-            Delivery.mailing_id,
-            Delivery.user_id,
-            Delivery.seal,
-            Delivery.pending_hash,
-            Delivery.application_password_set,
-            Delivery.in_doubt,
-            carries_more_than(Mailing, job).label("carries_more"),
-        )
-        .join(Mailing, Mailing.id == Delivery.mailing_id)
-        .where(
-            among(connection, Delivery.user_id.expression, heirs),
-            Delivery.seal.is_not(None),
-            Delivery.state == DeliveryState.QUEUED,
-        )
-        .order_by(Delivery.mailing_id)
-        .with_for_update(of=Delivery)
+        _older_statement(connection.dialect.name, job.resets_portal, job.resets_application),
+        {"ids": ids_parameter(connection, heirs)},
     ).all()
     for row in older:
         if row.id in own:
@@ -68,6 +55,33 @@ def adopt_credentials(
         _replace(connection, row)
         if row.in_doubt and row.pending_hash is not None:
             _hand_down(connection, job, row, heirs[row.user_id])
+
+
+@cache
+def _older_statement(
+    dialect: str, resets_portal: bool, resets_application: bool
+) -> sa.Select[*tuple[Any, ...]]:
+    delivery, mailing = table_of(Delivery).c, table_of(Mailing).c
+    return (
+        sa.select(
+            delivery.id,
+            delivery.mailing_id,
+            delivery.user_id,
+            delivery.seal,
+            delivery.pending_hash,
+            delivery.application_password_set,
+            delivery.in_doubt,
+            carries_more_than(mailing, resets_portal, resets_application).label("carries_more"),
+        )
+        .join_from(table_of(Delivery), table_of(Mailing), mailing.id == delivery.mailing_id)
+        .where(
+            among_ids(dialect, delivery.user_id),
+            delivery.seal.is_not(None),
+            delivery.state == sa.literal_column("'queued'"),
+        )
+        .order_by(delivery.mailing_id)
+        .with_for_update(of=table_of(Delivery))
+    )
 
 
 def _forget_credentials(connection: sa.Connection, delivery_id: int) -> None:

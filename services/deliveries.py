@@ -46,6 +46,9 @@ from services.smtp import Outcome as Verdict
 log = logging.getLogger(__name__)
 
 _SAFETY_SECONDS = 1.0
+_FIRST_CHUNK = 100
+_SMALLEST_CHUNK = 10
+_CHUNK_SECONDS = 0.5
 _LOOK_SECONDS = 0.25
 """How often a slice asks whether something more urgent waits."""
 _MAILS_PER_CONNECTION = 8
@@ -130,12 +133,6 @@ class _Chunk:
     def release(self, delivery: ClaimedDelivery, wait: float = 0.0) -> None:
         self.note(Result(delivery, Outcome.RELEASED, wait=wait))
 
-    def release_rest(self) -> None:
-        """Hand back what was not offered."""
-        for _, delivery in self.to_send:
-            self.release(delivery)
-        self.to_send.clear()
-
 
 def _note_in_journal(mail: Mail, code: int) -> None:
     chunk: _Chunk
@@ -158,9 +155,13 @@ class _Slice:
         self._interrupted = interrupted
         self._looks_at = 0.0
         self._rates = MailRates.of_lane(job.lane)
-        self._chunk_size = settings.delivery_chunk
+        self._largest_chunk = settings.delivery_chunk
         if settings.mail_max_per_second:
-            self._chunk_size = max(1, min(self._chunk_size, int(settings.mail_max_per_second)))
+            self._largest_chunk = max(
+                1, min(self._largest_chunk, int(settings.mail_max_per_second))
+            )
+        self._started_at = 0.0
+        self._done = 0
         self._domain = settings.mail_default_sender.rpartition("@")[2]
         self._folder = settings.var_dir
         self._composer = Composer(job.template_version_id)
@@ -214,7 +215,8 @@ class _Slice:
     def _work(self) -> None:
         wires = self._wires
         wires.open()  # However long that takes: the slice begins afterwards.
-        self._ends_at = time.monotonic() + self._seconds
+        self._started_at = time.monotonic()
+        self._ends_at = self._started_at + self._seconds
         while True:
             wait = self._offer_mails()
             ended, anew = wires.advance()
@@ -223,8 +225,6 @@ class _Slice:
             for mail in reversed(anew):
                 chunk, delivery = mail.tag
                 chunk.to_send.appendleft((0.0, delivery))
-            if ended or not wires.busy():
-                self._record_complete()
             if wait is None and not anew and not wires.busy():
                 return
             if not ended and not anew:
@@ -233,8 +233,8 @@ class _Slice:
     def _offer_mails(self) -> float | None:
         """Fill the connections; returns the seconds until more may be due, None without more."""
         if not self._wires.open():
-            for stranded in self._chunks.values():
-                stranded.release_rest()
+            for stranded in list(self._chunks.values()):
+                self._release_rest(stranded)
             return None
         while (connection := self._wires.find_free()) is not None:
             chunk = self._find_chunk()
@@ -255,12 +255,12 @@ class _Slice:
 
         Every chunk gets at least one mail out, however slow everything was.
         """
-        for chunk in self._chunks.values():
+        for chunk in list(self._chunks.values()):
             if not chunk.to_send:
                 continue
             if chunk.is_held() and not (chunk.has_tried and self._is_over()):
                 return chunk
-            chunk.release_rest()
+            self._release_rest(chunk)
         while self._claims_at is not None and time.monotonic() >= self._claims_at:
             if self._is_over():
                 self._claims_at = None
@@ -273,8 +273,16 @@ class _Slice:
         return None
 
     def _claim_chunk(self) -> _Chunk | None:
-        claim = delivery_claims.claim_deliveries(self._job, self._chunk_size, self._domain)
+        claim = delivery_claims.claim_deliveries(self._job, self._chunk_size(), self._domain)
         return None if claim is None else self._begin_chunk(claim)
+
+    def _chunk_size(self) -> int:
+        """About what goes in half a second: application passwords change when a chunk begins."""
+        elapsed = time.monotonic() - self._started_at
+        if not self._done or elapsed <= 0:
+            return min(_FIRST_CHUNK, self._largest_chunk)
+        going = round(self._done / elapsed * _CHUNK_SECONDS)
+        return min(max(going, _SMALLEST_CHUNK), self._largest_chunk)
 
     def _next_claim_at(self) -> float | None:
         """When what waits for a ceiling is due again; None when nothing is due soon."""
@@ -339,14 +347,14 @@ class _Slice:
         try:
             mail = self._composer.compose(delivery, tag=(chunk, delivery))
         except ValueError as error:
-            in_doubt = delivery.in_doubt
-            chunk.note(Result(delivery, Outcome.FAILED, None, str(error), in_doubt=in_doubt))
+            doubt = delivery.in_doubt
+            failed = Result(delivery, Outcome.FAILED, None, str(error), in_doubt=doubt)
+            self._settle(chunk, failed)
             return
         except Exception:
             log.exception("delivery %s could not be composed", delivery.id)
-            chunk.note(
-                after_trouble(delivery, None, "The mail could not be written: a fault here.")
-            )
+            fault = "The mail could not be written because of a fault here."
+            self._settle(chunk, after_trouble(delivery, None, fault))
             return
         if (answer := connection.offer(mail)) is not None:
             self._note_answer(mail, answer)
@@ -357,17 +365,26 @@ class _Slice:
         chunk, delivery = mail.tag
         code, text = answer.code, answer.text
         if answer.outcome is Verdict.ACCEPTED:
-            chunk.note(Result(delivery, Outcome.SENT, code, text))
+            self._settle(chunk, Result(delivery, Outcome.SENT, code, text))
         elif answer.outcome is Verdict.TRANSIENT:
-            chunk.note(after_trouble(delivery, code, text, in_doubt=answer.in_doubt))
+            self._settle(chunk, after_trouble(delivery, code, text, in_doubt=answer.in_doubt))
         else:
             in_doubt = delivery.in_doubt
-            chunk.note(Result(delivery, Outcome.FAILED, code, text, in_doubt=in_doubt))
+            self._settle(chunk, Result(delivery, Outcome.FAILED, code, text, in_doubt=in_doubt))
 
-    def _record_complete(self) -> None:
-        for chunk in list(self._chunks.values()):
-            if chunk.is_complete():
-                self._record(chunk)
+    def _release_rest(self, chunk: _Chunk) -> None:
+        """Hand back what was not offered."""
+        for _, delivery in chunk.to_send:
+            chunk.release(delivery)
+        chunk.to_send.clear()
+        if chunk.is_complete():
+            self._record(chunk)
+
+    def _settle(self, chunk: _Chunk, result: Result) -> None:
+        chunk.note(result)
+        self._done += 1
+        if chunk.is_complete():
+            self._record(chunk)
 
     def _record(self, chunk: _Chunk) -> None:
         if not record_results(chunk.claim, chunk.results):

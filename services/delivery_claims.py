@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -46,10 +47,12 @@ from services import passwords, seals
 from services.bulk_rows import update_rows
 from services.credential_adoption import adopt_credentials, carries_more_than, keep_unconfirmed
 from services.recipients import BUNDLE_COLUMNS, CUSTOMER_COLUMNS, USER_COLUMNS
-from services.seals import Credentials, SealBroken
+from services.seals import Credentials, SealBox, SealBroken
 from services.transactions import run_transaction
 
 NO_CREDENTIALS = Credentials()
+_DELIVERY = table_of(Delivery).c
+_USER = table_of(User).c
 
 
 def machine_name() -> str:
@@ -144,37 +147,50 @@ def find_mailing_job(connection: sa.Connection, mailing_id: int) -> MailingJob |
     return None if row is None else MailingJob(*row)
 
 
-def due_deliveries(job: MailingJob, state: MailingState | None, now: datetime) -> sa.Select[int]:
+def due_deliveries(
+    job: MailingJob, state: MailingState | None, now: datetime
+) -> sa.Select[*tuple[Any, ...]]:
     """Ids of the deliveries that may be claimed now, in the order they are due.
 
     A mailing that is paused or being cancelled only finishes what is in doubt. A user with
     credentials in another worker's hands waits for that delivery to end; so does one with
     credentials in doubt that this mailing's mail does not carry.
     """
+    running = state is MailingState.RUNNING
+    due = _due_statement(job.resets_portal, job.resets_application, running)
+    return due.params(mailing_id=job.id, now=now)
+
+
+@cache
+def _due_statement(
+    resets_portal: bool, resets_application: bool, running: bool
+) -> sa.Select[*tuple[Any, ...]]:
+    """Built once: building it takes longer than running it."""
     due = (
-        sa.select(Delivery.id)
+        sa.select(_DELIVERY.id)
         .where(
-            Delivery.mailing_id == job.id,
-            Delivery.state == sa.literal_column("'queued'"),
-            Delivery.next_attempt_at <= now,
+            _DELIVERY.mailing_id == sa.bindparam("mailing_id", type_=_DELIVERY.mailing_id.type),
+            _DELIVERY.state == sa.literal_column("'queued'"),
+            _DELIVERY.next_attempt_at <= sa.bindparam("now", type_=_DELIVERY.next_attempt_at.type),
         )
-        .order_by(Delivery.next_attempt_at, Delivery.id)
+        .order_by(_DELIVERY.next_attempt_at, _DELIVERY.id)
     )
-    if state is not MailingState.RUNNING:
-        due = due.where(Delivery.in_doubt)
-    if job.carries_credentials:
-        other = sa.orm.aliased(Delivery)
+    if not running:
+        due = due.where(_DELIVERY.in_doubt)
+    if resets_portal or resets_application:
+        other = table_of(Delivery).alias("other").c
         in_other_hands = other.state == sa.literal_column("'sending'")
-        if not (job.resets_portal and job.resets_application):
-            others = sa.orm.aliased(Mailing)
+        if not (resets_portal and resets_application):
+            others = table_of(Mailing).alias("others").c
             carries_more = sa.exists().where(
-                others.id == other.mailing_id, carries_more_than(others, job)
+                others.id == other.mailing_id,
+                carries_more_than(others, resets_portal, resets_application),
             )
             in_other_hands = sa.or_(in_other_hands, sa.and_(other.in_doubt, carries_more))
         due = due.where(
             ~sa.exists().where(
-                other.user_id == Delivery.user_id,
-                other.id != Delivery.id,
+                other.user_id == _DELIVERY.user_id,
+                other.id != _DELIVERY.id,
                 other.seal.is_not(None),
                 in_other_hands,
             )
@@ -188,7 +204,7 @@ def claim_deliveries(job: MailingJob, limit: int, message_domain: str) -> Claim 
     Returns None when nothing is due. One transaction; credentials are made before it begins.
     """
     box = seals.sealer()
-    fresh = [_make_sealed(box, job) for _ in range(limit)] if job.carries_credentials else []
+    fresh = _make_sealed(box, job, limit) if job.carries_credentials else []
 
     def work(connection: sa.Connection) -> Claim | None:
         return _claim(connection, job, limit, message_domain, iter(fresh))
@@ -206,10 +222,13 @@ SealedCredentials = tuple[Credentials, bytes, str | None]
 """Clear credentials, their seal, and the hash of the portal password."""
 
 
-def _make_sealed(box: Any, job: MailingJob) -> SealedCredentials:
-    made = seals.make_credentials(portal=job.resets_portal, application=job.resets_application)
-    pending = passwords.hash_generated(made.portal) if made.portal else None
-    return made, seals.seal(box, made), pending
+def _make_sealed(box: SealBox, job: MailingJob, count: int) -> list[SealedCredentials]:
+    none = [""] * count
+    portals = passwords.generate_passwords(count) if job.resets_portal else none
+    applications = passwords.generate_passwords(count) if job.resets_application else none
+    made = list(map(Credentials, portals, applications))
+    hashes = map(passwords.hash_generated, portals) if job.resets_portal else [None] * count
+    return list(zip(made, (seals.seal(box, each) for each in made), hashes, strict=True))
 
 
 def _claim(
@@ -284,22 +303,22 @@ class _DueRow(NamedTuple):
 
 # Words are read as they are stored: turning each into its enum would cost more than the row.
 _DUE_COLUMNS = (
-    Delivery.id,
-    Delivery.user_id,
-    Delivery.email,
-    Delivery.attempts,
-    Delivery.message_id,
-    Delivery.dated_at,
-    Delivery.in_doubt,
-    Delivery.application_password_set,
-    Delivery.seal,
-    Delivery.pending_hash,
-    sa.type_coerce(User.status, sa.String),
-    User.email_key,
-    User.customer_id,
-    User.bundle_id,
-    Suppression.id,
-    *USER_COLUMNS,
+    _DELIVERY.id,
+    _DELIVERY.user_id,
+    _DELIVERY.email,
+    _DELIVERY.attempts,
+    _DELIVERY.message_id,
+    _DELIVERY.dated_at,
+    _DELIVERY.in_doubt,
+    _DELIVERY.application_password_set,
+    _DELIVERY.seal,
+    _DELIVERY.pending_hash,
+    sa.type_coerce(_USER.status, sa.String),
+    _USER.email_key,
+    _USER.customer_id,
+    _USER.bundle_id,
+    table_of(Suppression).c.id,
+    *(_USER[column.name] for column in USER_COLUMNS),
 )
 
 
@@ -311,15 +330,27 @@ def _find_due(
     Not one UPDATE with a sub-select: PostgreSQL may run that more than once, beyond the limit.
     """
     state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
-    due = (
-        due_deliveries(job, state, now)
-        .limit(limit)
-        .with_only_columns(*_DUE_COLUMNS)
-        .join(User, User.id == Delivery.user_id)
-        .outerjoin(Suppression, Suppression.email_key == User.email_key)
-        .with_for_update(skip_locked=True, of=Delivery)
+    running = state is MailingState.RUNNING
+    found = connection.execute(
+        _due_rows_statement(job.resets_portal, job.resets_application, running),
+        {"mailing_id": job.id, "now": now, "most": limit},
     )
-    return [_DueRow._make(row) for row in connection.execute(due)]
+    return [_DueRow._make(row) for row in found]
+
+
+@cache
+def _due_rows_statement(
+    resets_portal: bool, resets_application: bool, running: bool
+) -> sa.Select[*tuple[Any, ...]]:
+    users, suppressions = table_of(User), table_of(Suppression)
+    return (
+        _due_statement(resets_portal, resets_application, running)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+        .with_only_columns(*_DUE_COLUMNS)
+        .join(users, users.c.id == _DELIVERY.user_id)
+        .outerjoin(suppressions, suppressions.c.email_key == users.c.email_key)
+        .with_for_update(skip_locked=True, of=table_of(Delivery))
+    )
 
 
 class _Places:

@@ -58,7 +58,10 @@ _NONSENSE = "The mail server's answer makes no sense."
 _CODES = {b"%d" % code: code for code in range(200, 600)}
 # Refusals of MAIL that speak of the session, not of the mail (RFC 3207, RFC 4954).
 _SESSION_CODES = frozenset({421, 530, 538})
-_ADDRESS = re.compile(r"[^\s<>\x00-\x1f\x7f]+@[^\s<>@\x00-\x1f\x7f]+")
+_ADDRESS = r"[^\s<>\x00-\x1f\x7f]+@[^\s<>@\x00-\x1f\x7f]+"
+_ADDRESSES = re.compile(rf"(?:{_ADDRESS})?>{_ADDRESS}")
+# What nearly every read is: the message accepted, and the next envelope, up to the 354.
+_ALL_WELL = re.compile(rb"(2\d\d) ([^\n]*)\n2\d\d [^\n]*\n2\d\d [^\n]*\n354[ \r][^\n]*\n")
 
 
 class Outcome(StrEnum):
@@ -111,6 +114,10 @@ class Mail:
     tag: Any = None
 
 
+_ENVELOPE = (Stage.MAIL, Stage.RCPT, Stage.DATA)
+_NOTHING: deque[tuple[Stage, bytes]] = deque()
+
+
 class _Reply(NamedTuple):
     code: int
     raw: bytes
@@ -126,10 +133,11 @@ class _Reply(NamedTuple):
 
 @dataclass(slots=True)
 class _Transit:
-    """A mail in line: its commands that have not left yet, and the first that was refused."""
+    """A mail in line: MAIL, RCPT and DATA, those that wait for an answer, the first refused."""
 
     mail: Mail
-    commands: deque[tuple[Stage, bytes]]
+    envelope: bytes
+    unsent: deque[tuple[Stage, bytes]]
     refusal: tuple[Stage, _Reply] | None = None
 
 
@@ -188,6 +196,7 @@ class SmtpConnection:
         self._pipelines = self._may_pipeline and client.has_extn("pipelining")
         self._places = _IN_LINE_PIPELINED if self._pipelines else _IN_LINE_PLAIN
         self._size_option = client.has_extn("size")
+        self._dsn_option = client.has_extn("dsn")
         self._begun = 0
         self._message_has_left = False
         self._awaited: deque[Stage] = deque()
@@ -295,10 +304,10 @@ class SmtpConnection:
 
         Returns the answer at once where this server cannot take the mail at all.
         """
-        commands = self._envelope(mail)
-        if isinstance(commands, Answer):
-            return commands
-        self._line.append(_Transit(mail, commands))
+        envelope = self._envelope(mail)
+        if isinstance(envelope, Answer):
+            return envelope
+        self._line.append(_Transit(mail, envelope, _NOTHING))
         self._begin()
         return None
 
@@ -334,53 +343,52 @@ class SmtpConnection:
             return self._server.timeout
         return self._last_progress + self._server.timeout - time.monotonic()
 
-    def _envelope(self, mail: Mail) -> deque[tuple[Stage, bytes]] | Answer:
+    def _envelope(self, mail: Mail) -> bytes | Answer:
         """The commands of one mail, or the answer when this server cannot take it."""
-        if mail.smtputf8 and not self._client.has_extn("smtputf8"):
+        if not _ADDRESSES.fullmatch(f"{mail.envelope_from}>{mail.rcpt}"):
+            return self._refused_here("The e-mail address is not valid.")
+        options = f" SIZE={len(mail.message)}" if self._size_option else ""
+        if self._dsn_option:
+            # A report needs no more of a mail than its headers: the rest carries passwords.
+            options += " RET=HDRS"
+        command = f"MAIL FROM:<{mail.envelope_from}>{options}\r\n"
+        envelope = f"{command}RCPT TO:<{mail.rcpt}>\r\nDATA\r\n"
+        if not mail.smtputf8:
+            if not envelope.isascii():
+                return self._refused_here("The e-mail address is not valid.")
+            return envelope.encode()
+        if not self._client.has_extn("smtputf8"):
             return self._refused_here(
                 "The mail server does not accept addresses with letters beyond ASCII before the @ "
                 "(SMTPUTF8 is not offered)."
             )
-        for address in (mail.envelope_from, mail.rcpt):
-            if not address and address is mail.envelope_from:
-                continue
-            if not _ADDRESS.fullmatch(address) or not (mail.smtputf8 or address.isascii()):
-                return self._refused_here("The e-mail address is not valid.")
-        options = f" SIZE={len(mail.message)}" if self._size_option else ""
-        if mail.smtputf8:
-            options += " SMTPUTF8"
-            if self._client.has_extn("8bitmime"):
-                options += " BODY=8BITMIME"
-        return deque(
-            (
-                (Stage.MAIL, f"MAIL FROM:<{mail.envelope_from}>{options}\r\n".encode()),
-                (Stage.RCPT, f"RCPT TO:<{mail.rcpt}>\r\n".encode()),
-                (Stage.DATA, b"DATA\r\n"),
-            )
-        )
+        body = " BODY=8BITMIME" if self._client.has_extn("8bitmime") else ""
+        return envelope.replace("\r\n", f" SMTPUTF8{body}\r\n", 1).encode()
 
     def _begin(self) -> None:
         """Let the next envelope leave: alone, or directly behind the message before it."""
         while self._begun < len(self._line) and (
             not self._begun or (self._begun == 1 and self._pipelines and self._message_has_left)
         ):
-            commands = self._line[self._begun].commands
+            transit = self._line[self._begun]
+            reset: bytes = b""
+            stages: tuple[Stage, ...] = _ENVELOPE
             if self._needs_reset and not self._begun:
-                commands.appendleft((Stage.CONNECTION, b"RSET\r\n"))
+                reset, stages = b"RSET\r\n", (Stage.CONNECTION, *_ENVELOPE)
                 self._needs_reset = False
             self._begun += 1
             if self._pipelines:
-                self._queue(
-                    b"".join([command for _, command in commands]), *[s for s, _ in commands]
-                )
+                self._queue(reset + transit.envelope, stages)
             else:
-                self._command(commands)
+                commands = (reset + transit.envelope).splitlines(keepends=True)
+                transit.unsent = deque(zip(stages, commands, strict=True))
+                self._command(transit)
 
-    def _command(self, commands: deque[tuple[Stage, bytes]]) -> None:
-        stage, command = commands.popleft()
-        self._queue(command, stage)
+    def _command(self, transit: _Transit) -> None:
+        stage, command = transit.unsent.popleft()
+        self._queue(command, (stage,))
 
-    def _queue(self, data: bytes, *awaited: Stage) -> None:
+    def _queue(self, data: bytes, awaited: tuple[Stage, ...]) -> None:
         if not self._awaited and not self._unsent:
             self._last_progress = time.monotonic()
         self._unsent += data
@@ -431,6 +439,12 @@ class SmtpConnection:
 
     def _take_replies(self) -> None:
         """Handle every complete reply among the bytes read."""
+        if self._expects_all_well() and (found := _ALL_WELL.fullmatch(self._unread)):
+            self._awaited.clear()
+            self._unread = b""
+            self._end_accepted(int(found[1]), found[2])
+            self._send_message()
+            return
         *lines, self._unread = self._unread.split(b"\n")
         for line in lines:
             code = _CODES.get(line[:3])
@@ -447,6 +461,10 @@ class SmtpConnection:
                 return
         if len(self._unread) > _LONGEST_REPLY:
             self._break(_NONSENSE)
+
+    def _expects_all_well(self) -> bool:
+        """Whether a message and the envelope behind it are all that is under way."""
+        return len(self._awaited) == 4 and self._awaited[0] is Stage.MESSAGE and not self._words
 
     def _break(self, fault: str) -> None:
         """The connection broke: end the mail that is under way, if one is."""
@@ -476,9 +494,7 @@ class SmtpConnection:
     def _handle(self, code: int, words: bytes) -> None:
         stage = self._awaited.popleft()
         if stage is Stage.MESSAGE and code < 300:
-            if self._on_acceptance is not None:
-                self._on_acceptance(self._line[0].mail, code)
-            self._end(Answer(Outcome.ACCEPTED, code, server_words(words), False, True))
+            self._end_accepted(code, words)
             return
         reply = _Reply(code, words)
         if stage is Stage.MESSAGE:
@@ -496,7 +512,7 @@ class SmtpConnection:
         elif stage is Stage.DATA:
             self._send_message()
         else:
-            self._command(self._line[0].commands)
+            self._command(self._line[0])
 
     def _handle_pipelined(self, stage: Stage, reply: _Reply) -> None:
         transit = self._line[0]
@@ -515,7 +531,7 @@ class SmtpConnection:
         elif transit.refusal[0] is Stage.RCPT:
             # The server waits for a message although its only recipient was refused: an empty one
             # goes nowhere.
-            self._queue(b".\r\n", Stage.EMPTY_MESSAGE)
+            self._queue(b".\r\n", (Stage.EMPTY_MESSAGE,))
         else:
             # The recipient may stand, so that an empty mail could reach a person: hang up.
             self._abandon()
@@ -524,10 +540,15 @@ class SmtpConnection:
     def _send_message(self) -> None:
         self._unsent += self._line[0].mail.message
         self._queued += len(self._line[0].mail.message)
-        self._queue(b".\r\n", Stage.MESSAGE)
+        self._queue(b".\r\n", (Stage.MESSAGE,))
         self._message_end = self._queued
         self._message_has_left = True
         self._begin()
+
+    def _end_accepted(self, code: int, words: bytes) -> None:
+        if self._on_acceptance is not None:
+            self._on_acceptance(self._line[0].mail, code)
+        self._end(Answer(Outcome.ACCEPTED, code, server_words(words), False, True))
 
     def _end_refused(self) -> None:
         refusal = self._line[0].refusal
