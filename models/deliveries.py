@@ -39,6 +39,10 @@ class SkipReason(StrEnum):
 
 _QUEUED = sa.text("state = 'queued'")
 _SEALED = sa.text("seal IS NOT NULL")
+UNMAILED = sa.text(
+    "application_password_set AND state IN ('bounced', 'failed', 'skipped', 'cancelled')"
+)
+"""Ended without a mail, though the application password had been changed."""
 
 
 class Delivery(Base):
@@ -82,6 +86,13 @@ class Delivery(Base):
             postgresql_where=_QUEUED,
         ),
         sa.Index("ix_deliveries_of_user", "user_id", "id"),
+        sa.Index(
+            "ix_deliveries_unmailed",
+            "mailing_id",
+            "id",
+            sqlite_where=UNMAILED,
+            postgresql_where=UNMAILED,
+        ),
         sa.Index(
             "uq_deliveries_one_seal_per_user",
             "user_id",

@@ -8,8 +8,10 @@ statement over arrays, which is several times as fast as a statement per row.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from itertools import islice
 from typing import Any
 
@@ -17,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 _BATCH = 10_000
+_WORD = re.compile(r"[a-z_]+")
 
 
 def load_rows(
@@ -63,41 +66,54 @@ def update_rows(
     """
     if not rows:
         return 0
-    same, computed, where = same or {}, computed or {}, where or {}
-    values = list(_converted(connection.dialect, [table.c[n] for n in ("id", *columns)], rows))
-    ((constants),) = _converted(
-        connection.dialect,
-        [table.c[name] for name in (*same, *where)],
-        [(*same.values(), *where.values())],
+    dialect, conditions = connection.dialect, where or {}
+    changes = [f"{name} = {text}" for name, text in (computed or {}).items()]
+    times: dict[str, Any] = {}
+    for name, value in (same or {}).items():
+        if (literal := _literal(value)) is None:
+            times[name] = value
+        else:
+            changes.append(f"{name} = {literal}")
+    values = list(_converted(dialect, [table.c[name] for name in ("id", *columns)], rows))
+    ((*parameters,),) = _converted(
+        dialect,
+        [table.c[name] for name in (*times, *conditions)],
+        [(*times.values(), *conditions.values())],
     )
-    expressions = [f"{name} = {expression}" for name, expression in computed.items()]
-    if connection.dialect.name == "postgresql":
-        settings = ", ".join(
-            [f"{name} = v.{name}" for name in columns]
-            + [f"{name} = {_typed(table.c[name])}" for name in same]
-            + expressions
-        )
-        conditions = "".join(f" AND {table.name}.{name} = %s" for name in where)
-        arrays = _arrays(table, ("id", *columns))
-        names = ", ".join(("id", *columns))
+    before, behind = parameters[: len(times)], parameters[len(times) :]
+    if dialect.name == "postgresql":
+        settings = [
+            *(f"{name} = v.{name}" for name in columns),
+            *(f"{name} = {_typed(table.c[name])}" for name in times),
+            *changes,
+        ]
         result = connection.exec_driver_sql(
-            f"UPDATE {table.name} SET {settings} FROM unnest({arrays}) AS v ({names}) "  # noqa: S608
-            f"WHERE {table.name}.id = v.id{conditions}",
-            (
-                *constants[: len(same)],
-                *map(list, zip(*values, strict=True)),
-                *constants[len(same) :],
-            ),
+            f"UPDATE {table.name} SET {', '.join(settings)} "  # noqa: S608 - names of ours
+            f"FROM unnest({_arrays(table, ('id', *columns))}) AS v ({', '.join(('id', *columns))}) "
+            f"WHERE {table.name}.id = v.id"
+            + "".join(f" AND {table.name}.{name} = %s" for name in conditions),
+            (*before, *map(list, zip(*values, strict=True)), *behind),
         )
         return result.rowcount
-    settings = ", ".join([f"{name} = ?" for name in (*columns, *same)] + expressions)
-    conditions = "".join(f" AND {name} = ?" for name in where)
+    settings = [*(f"{name} = ?" for name in (*columns, *times)), *changes]
     driver: Any = connection.connection.driver_connection
     cursor = driver.executemany(
-        f"UPDATE {table.name} SET {settings} WHERE id = ?{conditions}",  # noqa: S608
-        [(*row[1:], *constants[: len(same)], row[0], *constants[len(same) :]) for row in values],
+        f"UPDATE {table.name} SET {', '.join(settings)} WHERE id = ?"  # noqa: S608
+        + "".join(f" AND {name} = ?" for name in conditions),
+        [(*row[1:], *before, row[0], *behind) for row in values],
     )
     return int(cursor.rowcount)
+
+
+def _literal(value: Any) -> str | None:
+    """A constant as SQL, which saves a parameter for every row; None for what needs one."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, StrEnum) and _WORD.fullmatch(value):
+        return f"'{value.value}'"
+    return None
 
 
 def upsert_rows(

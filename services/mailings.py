@@ -25,6 +25,7 @@ from models import (
     User,
     utcnow,
 )
+from models.deliveries import UNMAILED
 from services.actors import Actor, Permission, groups_of
 from services.audit_events import record_event
 from services.csv_export import as_text
@@ -36,7 +37,6 @@ _WITH_AUTHOR = (
     joinedload(Mailing.created_by),
     joinedload(Mailing.command_run).load_only(CommandRun.actor_login),
 )
-_ENDED_UNSENT = (DeliveryState.FAILED, DeliveryState.SKIPPED, DeliveryState.CANCELLED)
 
 
 def get_mailing(actor: Actor, customer: Customer, mailing_id: int) -> Mailing:
@@ -226,8 +226,7 @@ def list_unmailed_passwords(mailing: Mailing, size: int) -> list[Delivery]:
             sa.select(Delivery)
             .where(
                 Delivery.mailing_id == mailing.id,
-                Delivery.state.in_(_ENDED_UNSENT),
-                Delivery.application_password_set,
+                UNMAILED,  # In the very words of its index.
                 ~mended,
             )
             .options(joinedload(Delivery.user).joinedload(User.customer))
