@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,15 @@ from rq.serializers import JSONSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import Queues, db, queues
+from models import Lane
 from services import claim_recovery
 
 if TYPE_CHECKING:
     from resource import struct_rusage
 
 log = logging.getLogger(__name__)
+
+_BULK_NICENESS = 10
 
 
 class FoyerWorker(Worker):
@@ -47,6 +51,9 @@ class FoyerWorker(Worker):
         with self.app.app_context():
             # The parent's connections must not be used, nor closed, by this child.
             db.engine.dispose(close=False)
+            if queue.name == Lane.BULK.value:
+                # Pages, and mails that somebody waits for, have the machine first.
+                os.nice(_BULK_NICENESS)
             # Chunks of deliveries are many objects that live and die together: looking through
             # them for cycles all the time cost a sixth of the rate.
             gc.freeze()

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -309,23 +310,23 @@ class _Slice:
             for each in to_send:
                 chunk.release(each)
             return chunk
-        refusals = _set_application_passwords(to_send)
-        chunk.changed_on_platform = {
-            each.id
-            for each in to_send
-            if each.credentials.application and each.user_id not in refusals
-        }
-        for each in to_send:
+        moments = self._find_moments(chunk, to_send)
+        refusals = _set_application_passwords([each for _, each in moments])
+        for go_at, each in moments:
             if (refusal := refusals.get(each.user_id)) is not None:
                 chunk.note(_platform_refused(each, refusal))
-        self._line_up(chunk, [each for each in to_send if each.user_id not in refusals])
+                continue
+            if each.credentials.application:
+                chunk.changed_on_platform.add(each.id)
+            chunk.to_send.append((go_at, each))
         return chunk
 
-    def _line_up(self, chunk: _Chunk, deliveries: list[ClaimedDelivery]) -> None:
-        """Put the mails in the order in which the ceilings let them go."""
+    def _find_moments(
+        self, chunk: _Chunk, deliveries: list[ClaimedDelivery]
+    ) -> list[tuple[float, ClaimedDelivery]]:
+        """When each mail may go, in that order; 0 is now. What finds no moment is handed back."""
         if self._rates.is_unlimited:
-            chunk.to_send.extend((0.0, each) for each in deliveries)
-            return
+            return [(0.0, each) for each in deliveries]
         try:
             waits = self._rates.reserve([each.email.rpartition("@")[2] for each in deliveries])
         except RedisError as error:
@@ -333,14 +334,14 @@ class _Slice:
             self._ends_at = 0.0
             waits = [math.inf] * len(deliveries)
         now = time.monotonic()
-        due = []
+        moments = []
         for wait, delivery in zip(waits, deliveries, strict=True):
             if math.isinf(wait):
                 self._has_deferred = True
                 chunk.release(delivery, wait=_DEFERRED_SECONDS)
             else:
-                due.append((now + wait if wait else 0.0, delivery))
-        chunk.to_send.extend(sorted(due, key=lambda each: each[0]))
+                moments.append((now + wait if wait else 0.0, delivery))
+        return sorted(moments, key=itemgetter(0))
 
     def _offer(self, connection: SmtpConnection, chunk: _Chunk, delivery: ClaimedDelivery) -> None:
         """Compose and offer one mail; what nobody foresaw is charged to it, not to the claim."""

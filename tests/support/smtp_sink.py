@@ -108,7 +108,8 @@ class SmtpSink:
 
     `implicit_tls` speaks TLS from the first byte, `starttls` offers it. `auth` is the one user
     name and password that can sign in. `answers_data_without_recipients` is what DATA gets when
-    every RCPT was refused: 554, 503 or 354. `mails_per_connection` may be set at any time.
+    every RCPT was refused: 554, 503 or 354. `mails_per_connection` and `dsn` (RFC 3461) may be set
+    at any time.
     """
 
     host = "127.0.0.1"
@@ -136,6 +137,7 @@ class SmtpSink:
         self.sessions = 0
         self.hanging = 0
         self.mails_per_connection: int | None = None
+        self.dsn = False
         self._rules: list[Rule] = []
         self._delays: dict[Stage, float] = {}
         self._changed = threading.Condition()
@@ -395,6 +397,8 @@ class _Session:
             names.append("PIPELINING")
         if self.sink.smtputf8:
             names.append("SMTPUTF8")
+        if self.sink.dsn:
+            names.append("DSN")
         if self.sink.starttls and not self.secured:
             names.append("STARTTLS")
         if self.sink.auth:

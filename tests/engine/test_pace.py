@@ -1,0 +1,110 @@
+"""How fast the engine goes: ceilings, slow servers, and what goes first."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from extensions import db
+from models import LocalPlatformAccount, User
+from services import deliveries
+from tests.support.claims import counters, rows_of
+from tests.support.factories import actor_for, find_customer, make_user
+from tests.support.promises import check_promises, start_welcome
+from tests.support.smtp_sink import SmtpSink, Stage
+
+ADMIN = "prpkeAdmin@kenton-electronics.com"
+
+
+@pytest.fixture
+def settings_changes(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {"SELECTION_LIMIT": "500", **getattr(request, "param", {})}
+
+
+def start(count: int, domain: str = "kenton-electronics.com") -> int:
+    customer = find_customer("CQ001")
+    people = [make_user(customer, email=f"p{n}@{domain}") for n in range(count)]
+    return start_welcome(actor_for(ADMIN), "CQ001", people, enqueue=False)
+
+
+def changed_accounts() -> int:
+    db.session.rollback()
+    return db.session.scalar(sa.select(sa.func.count()).select_from(LocalPlatformAccount)) or 0
+
+
+@pytest.mark.parametrize("settings_changes", [{"MAIL_MAX_PER_SECOND": "40"}], indirect=True)
+def test_a_ceiling_delays_mails_and_loses_none(app_context: Flask, sink: SmtpSink) -> None:
+    mailing_id = start(60)
+    while deliveries.deliver_mailing(mailing_id):
+        pass
+    assert counters(mailing_id) == {"sent": 60}
+    assert check_promises(mailing_id, sink) == 0
+    assert {row.attempts for row in rows_of(mailing_id)} == {1}
+    arrived = sorted(mail.received_at for mail in sink.mails)
+    # Ten at once, then forty a second: sixty cannot all be there after one second.
+    assert arrived[-1] - arrived[0] > 1
+
+
+@pytest.mark.parametrize(
+    "settings_changes",
+    [{"MAIL_MAX_PER_SECOND_PER_DOMAIN": "2", "DELIVERY_SLICE_SECONDS": "1"}],
+    indirect=True,
+)
+def test_a_domain_at_its_ceiling_holds_up_no_other(app_context: Flask, sink: SmtpSink) -> None:
+    customer = find_customer("CQ001")
+    people: list[User] = [make_user(customer, email=f"s{n}@slow.example") for n in range(8)]
+    people += [make_user(customer, email=f"f{n}@fast{n}.example") for n in range(30)]
+    mailing_id = start_welcome(actor_for(ADMIN), "CQ001", people, enqueue=False)
+    assert deliveries.deliver_mailing(mailing_id)
+    domains = [mail.recipient.partition("@")[2] for mail in sink.mails]
+    assert len([each for each in domains if each.startswith("fast")]) == 30
+    assert domains.count("slow.example") < 8
+    while deliveries.deliver_mailing(mailing_id):
+        pass
+    assert counters(mailing_id) == {"sent": 38}
+
+
+@pytest.mark.parametrize("settings_changes", [{"DELIVERY_SLICE_SECONDS": "0.5"}], indirect=True)
+def test_a_slow_server_has_no_application_passwords_changed_long_before_their_mails(
+    app_context: Flask, sink: SmtpSink
+) -> None:
+    before = changed_accounts()
+    sink.delay(Stage.END, 0.2)
+    mailing_id = start(300)
+    assert deliveries.deliver_mailing(mailing_id)
+    assert 0 < counters(mailing_id)["sent"] < 50
+    assert changed_accounts() - before <= 100
+
+
+def test_what_is_urgent_ends_a_slice_between_two_mails(app_context: Flask, sink: SmtpSink) -> None:
+    sink.delay(Stage.END, 0.1)
+    mailing_id = start(60)
+    assert deliveries.deliver_mailing(mailing_id, interrupted=lambda: len(sink.mails) >= 4)
+    assert counters(mailing_id)["sent"] < 30
+    assert counters(mailing_id)["sent"] + counters(mailing_id)["queued"] == 60
+
+
+def test_a_server_that_takes_one_connection_is_used_with_one(
+    app_context: Flask, sink: SmtpSink
+) -> None:
+    sink.answer(Stage.CONNECT, 421, "One is enough", times=1)
+    mailing_id = start(40)
+    deliveries.deliver_mailing(mailing_id)
+    assert counters(mailing_id) == {"sent": 40}
+    assert len({mail.session for mail in sink.mails}) == 1
+
+
+def test_a_returned_mail_is_asked_to_carry_headers_only(app_context: Flask, sink: SmtpSink) -> None:
+    sink.dsn = True
+    deliveries.deliver_mailing(start(1))
+    (command,) = [each for each in sink.commands if each.startswith("MAIL")]
+    assert " RET=HDRS" in command
+    assert len(sink.mails) == 1
+
+
+def test_a_server_that_knows_no_reports_is_not_asked_for_them(
+    app_context: Flask, sink: SmtpSink
+) -> None:
+    deliveries.deliver_mailing(start(1))
+    assert not [each for each in sink.commands if "RET=" in each]
