@@ -47,13 +47,14 @@ def settings_changes() -> dict[str, str]:
 def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every password that the system makes during the test."""
     made: list[str] = []
-    original = passwords.generate_password
+    original = passwords.generate_passwords
 
-    def generate() -> str:
-        made.append(original())
-        return made[-1]
+    def generate(count: int) -> list[str]:
+        now = original(count)
+        made.extend(now)
+        return now
 
-    monkeypatch.setattr(passwords, "generate_password", generate)
+    monkeypatch.setattr(passwords, "generate_passwords", generate)
     return made
 
 
