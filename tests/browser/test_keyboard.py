@@ -23,8 +23,8 @@ WHERE = """() => {
   const at = document.activeElement;
   const parts = {
     skip: ".skip-link", areas: ".sidebar", trail: ".breadcrumbs", search: ".topbar-search",
-    tools: ".list-tools", head: "thead", rows: "tbody", pager: ".pager",
-    selection: ".selection-bar",
+    actions: ".page-header-actions", tools: ".list-tools", head: "thead", rows: "tbody",
+    pager: ".pager", selection: ".selection-bar",
   };
   const part = Object.keys(parts).find((name) => at.closest(parts[name]));
   const box = at.getBoundingClientRect();
@@ -116,7 +116,8 @@ def test_the_focus_goes_in_the_order_that_is_seen_and_is_seen(admin: Person) -> 
     stops = _walk(page)
     parts = list(dict.fromkeys(stop["part"] for stop in stops))
     assert parts == [
-        *("skip", "areas", "trail", "search", "tools", "head", "rows", "pager", "selection"),
+        *("skip", "areas", "trail", "search", "actions", "tools", "head", "rows", "pager"),
+        "selection",
     ]
     assert all(stop["shown"] for stop in stops)
     assert all(stop["seen"] for stop in stops), [stop for stop in stops if not stop["seen"]]

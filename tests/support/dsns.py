@@ -32,7 +32,8 @@ SECRET = "BouncedPasswordxyz234"
 
 
 def crlf(text: str) -> bytes:
-    return text.replace("\n", "\r\n").encode()
+    # Lone surrogates, too: what arrives need not be UTF-8.
+    return text.replace("\n", "\r\n").encode("utf-8", "surrogatepass")
 
 
 def report(
