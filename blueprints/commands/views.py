@@ -16,9 +16,10 @@ from blueprints.mailings.following import start_delivery
 from blueprints.mailings.frames import frame_mail
 from blueprints.security import current_actor, passive, public, requires
 from blueprints.users.forms import LARGEST_ID
-from models import CommandRun, CommandSource
+from models import CommandRun, CommandSource, SkipReason
 from services import command_runs
 from services.actors import Permission
+from services.command_dry_runs import SKIP_WORDS
 from services.command_language import COMMANDS, CommandErrors
 from services.errors import InvalidInput
 
@@ -26,6 +27,12 @@ bp = Blueprint("commands", __name__)
 
 _WINDOW = "/sp/commands"
 _ONE = f"{_WINDOW}/<int(max={LARGEST_ID}):run_id>"
+
+
+@bp.app_template_filter("skip_words")
+def skip_words(reason: str) -> str:
+    """A reason as it follows a number: "3 without an e-mail address"."""
+    return SKIP_WORDS[SkipReason(reason)]
 
 
 @bp.get("/konos/commands.jsp")

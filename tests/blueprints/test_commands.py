@@ -326,11 +326,11 @@ def test_the_dry_run_says_who_gets_it_and_who_does_not(app: Flask, alice: Checki
     assert "Their portal and application passwords will be reset." in words
     table = page.one("table", class_="table table-compact plan-rows")
     assert body_rows(table) == [
-        ["CQ002 Harborlight", ENTRY, "30", "2", "1 no e-mail address, 1 suspended"],
+        ["CQ002 Harborlight", ENTRY, "30", "2", "1 without an e-mail address, 1 suspended"],
         ["CQ003 Ostrava", ENTRY, "20", "0", ""],
     ]
     assert total_row(table) == [
-        "Total, 2 customers", "50", "2", "1 no e-mail address, 1 suspended"
+        "Total, 2 customers", "50", "2", "1 without an e-mail address, 1 suspended"
     ]  # fmt: skip
     button = page.one("form", class_="confirm-bar").find("button")
     assert page.text(button) == "Reset passwords and send to 50"
