@@ -19,7 +19,8 @@ document.addEventListener("htmx:afterSettle", (event) => {
   }
 });
 
-// A tick is saved a moment after it was made. Whoever leaves within that moment keeps it, too.
+// A tick is saved a moment after it was made. Whoever leaves before the answer keeps it, too: a request
+// under way may be dropped with its page, so it is sent once more, and saving twice is saving once.
 let unsaved = null;
 
 document.addEventListener("change", (event) => {
@@ -28,7 +29,11 @@ document.addEventListener("change", (event) => {
 });
 
 document.addEventListener("htmx:beforeSend", (event) => {
-  if (event.target.closest?.(".selectable")) unsaved = null;
+  if (unsaved && event.target.closest?.(".selectable")) unsaved.sentBy = event.detail.xhr;
+});
+
+document.addEventListener("htmx:afterOnLoad", (event) => {
+  if (unsaved?.sentBy === event.detail.xhr) unsaved = null;
 });
 
 document.addEventListener("submit", () => {

@@ -282,8 +282,25 @@ def test_a_tick_is_kept_by_whoever_leaves_at_once(
 ) -> None:
     admin = open_person(tenant.admin)
     user = installation.users_of(tenant.web_id)[0]
+    admin.sees_heading("Users")
     admin.page.get_by_role("checkbox", name=f"Select {user.full_name}").evaluate(
         """box => { box.click(); location.href = location.pathname + "/" + box.value; }"""
     )
+    admin.sees_heading(user.full_name)
+    wait_until(lambda: installation.count_selected(tenant.web_id) == 1)
+
+
+def test_a_tick_is_kept_by_whoever_leaves_while_it_is_being_saved(
+    installation: Installation, tenant: Tenant, open_person: OpenPerson
+) -> None:
+    admin = open_person(tenant.admin)
+    user = installation.users_of(tenant.web_id)[0]
+    admin.sees_heading("Users")
+    saving = f"**/customers/{tenant.web_id}/users/selection"
+    # Nobody answers the first request; it is dropped with its page.
+    admin.page.route(saving, lambda route: None, times=1)
+    with admin.page.expect_request(saving):
+        admin.page.get_by_role("checkbox", name=f"Select {user.full_name}").check()
+    admin.page.goto(f"/customers/{tenant.web_id}/users/{user.id}")
     admin.sees_heading(user.full_name)
     wait_until(lambda: installation.count_selected(tenant.web_id) == 1)
