@@ -6,7 +6,7 @@ that the dry run and Run can both afford it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from extensions import db
@@ -32,6 +32,8 @@ from services.command_language import (
     MailingStatus,
     Name,
     PauseMailing,
+    Reading,
+    RefusedLine,
     ResendWelcomeEmail,
     ResumeMailing,
     SendEmail,
@@ -96,6 +98,15 @@ class CheckedListing:
 
 CheckedCommand = CheckedMailing | CheckedSteering | CheckedStatus | CheckedListing
 
+
+@dataclass(frozen=True)
+class CheckedText:
+    """The commands in which nothing is wrong so far, and every error that was found."""
+
+    commands: tuple[CheckedCommand, ...]
+    errors: tuple[CommandError, ...]
+
+
 _STEERING: dict[type[Command], SteeringAction] = {
     PauseMailing: SteeringAction.PAUSE,
     ResumeMailing: SteeringAction.RESUME,
@@ -129,37 +140,38 @@ def kind_of(command: Command) -> CommandKind:
 
 
 def check_commands(
-    actor: Actor, commands: Sequence[Command], planned_versions: Mapping[int, int] | None = None
-) -> list[CheckedCommand]:
-    """The commands with what they name. Raises CommandErrors with the errors of all of them.
+    actor: Actor, reading: Reading, planned_versions: Mapping[int, int] | None = None
+) -> CheckedText:
+    """What was read with what it names, its errors of grammar among all others.
 
     `planned_versions` are the ids of the template versions that a dry run showed, by line: those
     are then sent, unless the command would now send another template.
     """
-    return _Check(actor, commands, planned_versions or {}).run()
+    return _Check(actor, reading, planned_versions or {}).run()
 
 
-def raise_errors(errors: list[CommandError]) -> None:
+def raise_errors(errors: Iterable[CommandError]) -> None:
     """Raise CommandErrors, with as many as are told, when there are any."""
-    if errors:
-        in_order = sorted(errors, key=lambda error: (error.line, error.column))
+    if in_order := sorted(errors, key=lambda error: (error.line, error.column)):
         raise CommandErrors(limit_errors(in_order))
 
 
 class _Check:
-    def __init__(
-        self, actor: Actor, commands: Sequence[Command], planned_versions: Mapping[int, int]
-    ) -> None:
-        self._commands = commands
+    def __init__(self, actor: Actor, reading: Reading, planned_versions: Mapping[int, int]) -> None:
+        lines = reading.lines
+        self._reading = reading
         self._planned_versions = planned_versions
         self._names = Names(
             actor,
-            customers=_names_in(commands, "customers"),
-            bundles=_names_in(commands, "bundles"),
-            templates=[each.template for each in commands if isinstance(each, SendEmail)],
+            customers=_names_in(lines, "customers"),
+            bundles=_names_in(lines, "bundles"),
+            templates=[
+                *_names_in(lines, "templates"),
+                *(each.template for each in lines if isinstance(each, SendEmail)),
+            ],
         )
         self.errors = self._names.errors
-        sends = [each for each in commands if isinstance(each, ResendWelcomeEmail | SendEmail)]
+        sends = [each for each in lines if isinstance(each, ResendWelcomeEmail | SendEmail)]
         customer_ids = self._names.known_customer_ids(_names_in(sends, "customers"))
         self._bundles_of = find_pairs(
             CustomerBundle.customer_id, CustomerBundle.bundle_id, customer_ids
@@ -167,20 +179,24 @@ class _Check:
         self._templates_of = find_pairs(
             CustomerEmailTemplate.customer_id, CustomerEmailTemplate.template_id, customer_ids
         )
-        self._mailings = _find_mailings(actor, commands)
+        self._mailings = _find_mailings(actor, lines)
         self._states = {each.id: each.state for each in self._mailings.values()}
         self._changed_by: dict[int, tuple[int, SteeringAction]] = {}
+        self._uncertain: set[int] = set()
         self._versions: dict[int, _Version | ServiceError] = {}
         self._portal: dict[Cell, CheckedMailing] = {}
         self._application: dict[Cell, CheckedMailing] = {}
 
-    def run(self) -> list[CheckedCommand]:
-        checked = [found for each in self._commands if (found := self._check(each)) is not None]
-        raise_errors(self.errors)
-        return checked
+    def run(self) -> CheckedText:
+        checked = [
+            found for each in self._reading.lines if (found := self._check(each)) is not None
+        ]
+        return CheckedText(tuple(checked), (*self._reading.errors, *self.errors))
 
-    def _check(self, command: Command) -> CheckedCommand | None:
+    def _check(self, command: Command | RefusedLine) -> CheckedCommand | None:
         match command:
+            case RefusedLine():
+                return self._check_refused(command)
             case ResendWelcomeEmail() | SendEmail():
                 return self._check_mailing(command)
             case ListBundles():
@@ -197,6 +213,14 @@ class _Check:
                 return None if mailing is None else CheckedStatus(command, mailing)
             case PauseMailing() | ResumeMailing() | CancelMailing():
                 return self._check_steering(command)
+
+    def _check_refused(self, line: RefusedLine) -> None:
+        """Look up the names of a line that cannot be read. More would be guessing."""
+        for name in line.templates:
+            self._names.template(name)
+        self._names.bundles(line.bundles)
+        self._names.customers(line.customers)
+        self._uncertain |= line.mailing_ids
 
     # --- Mailings ---
 
@@ -228,8 +252,7 @@ class _Check:
                 if (customer.id, bundle_id) in self._bundles_of
             ),
         )
-        self._refuse_second_passwords(checked)
-        return checked
+        return None if self._refuse_second_passwords(checked) else checked
 
     def _check_bundles(
         self,
@@ -328,8 +351,8 @@ class _Check:
             return None
         return version
 
-    def _refuse_second_passwords(self, checked: CheckedMailing) -> None:
-        """Refuse a line whose mails replace a password that an earlier line mails.
+    def _refuse_second_passwords(self, checked: CheckedMailing) -> bool:
+        """Refuse a line whose mails replace a password that an earlier line mails; say if so.
 
         The same template twice is no error: who gets it by the earlier line is skipped.
         """
@@ -357,7 +380,8 @@ class _Check:
                         "one mail with passwords to each user; run the other one afterwards",
                     )
                 )
-                return
+                return True
+        return False
 
     # --- Steering ---
 
@@ -381,6 +405,8 @@ class _Check:
             return None
         action, state = _STEERING[type(command)], self._states[mailing.id]
         transition = _TRANSITIONS[action]
+        if mailing.id in self._uncertain:
+            return None  # A line above, once mended, may leave it in any state.
         if state not in transition.allowed:
             self.errors.append(state_error(command, action, state, self._cause(mailing.id)))
             return None
@@ -432,10 +458,10 @@ def _read_version(template: EmailTemplate, version_id: int | None) -> _Version |
         return error
 
 
-def _find_mailings(actor: Actor, commands: Sequence[Command]) -> dict[int, Mailing]:
+def _find_mailings(actor: Actor, lines: Sequence[Command | RefusedLine]) -> dict[int, Mailing]:
     wanted = {
         each.mailing_id
-        for each in commands
+        for each in lines
         if isinstance(each, MailingStatus | PauseMailing | ResumeMailing | CancelMailing)
     }
     found: dict[int, Mailing] = {}
@@ -444,9 +470,9 @@ def _find_mailings(actor: Actor, commands: Sequence[Command]) -> dict[int, Maili
     return found
 
 
-def _names_in(commands: Sequence[Command], attribute: str) -> list[Name]:
-    """The names that commands have under `attribute`, as far as they have it."""
-    return [name for each in commands for name in getattr(each, attribute, ())]
+def _names_in(lines: Sequence[Command | RefusedLine], attribute: str) -> list[Name]:
+    """The names that lines have under `attribute`, as far as they have it."""
+    return [name for each in lines for name in getattr(each, attribute, ())]
 
 
 def _none_of(customers: Sequence[Name]) -> str:

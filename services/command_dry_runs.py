@@ -30,6 +30,7 @@ from services.command_checks import (
     CheckedMailing,
     CheckedStatus,
     CheckedSteering,
+    CheckedText,
     kind_of,
     raise_errors,
 )
@@ -72,8 +73,11 @@ SKIP_WORDS: Mapping[SkipReason, str] = {
 }
 
 
-def plan_commands(actor: Actor, checked: Sequence[CheckedCommand]) -> Plan:
-    """What the commands would do now. Raises CommandErrors where there is nobody to mail."""
+def plan_commands(actor: Actor, checked: CheckedText) -> Plan:
+    """What the commands would do now.
+
+    Raises CommandErrors with the errors of the text, to which lines with nobody to mail are added.
+    """
     return _DryRun(actor).run(checked)
 
 
@@ -116,15 +120,17 @@ class _DryRun:
         self._named: dict[int, set[Cell]] = defaultdict(set)
         self.errors: list[CommandError] = []
 
-    def run(self, checked: Sequence[CheckedCommand]) -> Plan:
+    def run(self, checked: CheckedText) -> Plan:
         lines: list[LinePlan] = []
-        for each in checked:
+        for each in checked.commands:
+            if checked.errors and not isinstance(each, CheckedMailing):
+                continue  # Nothing will be shown, and it cannot fail.
             if (result := self._plan(each)) is not None:
                 command = each.command
                 lines.append(
                     LinePlan(command.place.line, format_command(command), kind_of(command), result)
                 )
-        raise_errors(self.errors)
+        raise_errors((*checked.errors, *self.errors))
         return Plan(tuple(lines))
 
     def _plan(self, checked: CheckedCommand) -> LineResult | None:

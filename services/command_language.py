@@ -36,6 +36,8 @@ _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 # Control characters, and halves of surrogate pairs, which no database and no terminal takes.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 _FORBIDDEN_RUN = re.compile(f"{_FORBIDDEN.pattern}+")
+_REPLACEMENT = "\ufffd"
+_MAILING_ID = re.compile(r"(?<!\w)0*([1-9][0-9]{0,18})(?!\w)", re.ASCII)
 _SHOWN = 60
 
 
@@ -339,46 +341,79 @@ _UNMARKED = re.compile(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RefusedLine:
+    """A line with errors of grammar, and what can be said of it all the same.
+
+    Names are here when it is certain what they should be names of. `mailing_ids` are the numbers
+    in a line that would steer a mailing, or whose command is unknown.
+    """
+
+    line: int
+    templates: tuple[Name, ...] = ()
+    bundles: tuple[Name, ...] = ()
+    customers: tuple[Name, ...] = ()
+    mailing_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The lines of a text that are neither blank nor comments, and their errors of grammar.
+
+    Both are in the order of the text, and end early where a text has more than MAX_COMMANDS
+    commands or MAX_ERRORS errors: what lies behind that would not be told.
+    """
+
+    lines: tuple[Command | RefusedLine, ...]
+    errors: tuple[CommandError, ...]
+
+
 def parse(text: str) -> tuple[Command, ...]:
     """Return the commands of a text, one per line; blank lines and `#` comments are passed over.
 
     Raises CommandErrors with the errors of all lines: MAX_ERRORS of them, and one that says so.
     """
-    commands: list[Command] = []
+    reading = read(text)
+    if reading.errors:
+        raise CommandErrors(limit_errors(reading.errors))
+    return tuple(each for each in reading.lines if not isinstance(each, RefusedLine))
+
+
+def read(text: str) -> Reading:
+    """Read a text as `parse` does, on past lines with errors."""
+    lines: list[Command | RefusedLine] = []
     errors: list[CommandError] = []
-    count = 0
     for number, written in enumerate(split_lines(text), start=1):
         content = written.strip(_SPACES)
         if not content or content.startswith("#"):
             continue
         line = _Line(number, written)
-        count += 1
-        if count > MAX_COMMANDS:
+        if len(lines) == MAX_COMMANDS:
             line.refuse(
                 (0, len(written)),
                 f"There are more than {MAX_COMMANDS:,} commands.",
                 f"{MAX_COMMANDS:,} commands at most; run the others afterwards",
             )
+            lines.append(RefusedLine(line=number))
         elif len(written) > MAX_LINE:
             line.refuse(
                 (MAX_LINE, len(written)),
                 f"The line is longer than {MAX_LINE:,} characters.",
                 f"{MAX_LINE:,} characters at most; make several commands of it",
             )
-        elif command := _read_line(line):
-            commands.append(command)
+            lines.append(RefusedLine(line=number))
+        else:
+            lines.append(_read_line(line))
         errors.extend(sorted(line.errors, key=lambda error: error.column))
-        if count > MAX_COMMANDS or len(errors) > MAX_ERRORS:
+        if len(lines) > MAX_COMMANDS or len(errors) > MAX_ERRORS:
             break
-    if errors:
-        raise CommandErrors(limit_errors(errors))
-    return tuple(commands)
+    return Reading(tuple(lines), tuple(errors))
 
 
-def limit_errors(errors: list[CommandError]) -> list[CommandError]:
+def limit_errors(errors: Sequence[CommandError]) -> list[CommandError]:
     """Return the errors that are told: MAX_ERRORS, and a last one when there are more."""
     if len(errors) <= MAX_ERRORS:
-        return errors
+        return [*errors]
     more = errors[MAX_ERRORS]
     return [
         *errors[:MAX_ERRORS],
@@ -473,7 +508,7 @@ def excerpt(line: str, error: CommandError, *, context: int = 40) -> Excerpt:
     """
     start = error.column - 1
     end = start + error.length
-    shown = _FORBIDDEN.sub("\ufffd", line).replace("\t", " ")
+    shown = _FORBIDDEN.sub(_REPLACEMENT, line).replace("\t", " ")
     before, marked, after = shown[:start], shown[start:end], shown[end:]
     return Excerpt(
         before if len(before) <= context else f"…{before[len(before) - context :]}",
@@ -487,12 +522,13 @@ _Span = tuple[int, int]
 
 
 class _Line:
-    """One line under the parser, and its errors."""
+    """One line under the parser, its errors, and its names as far as their roles are certain."""
 
     def __init__(self, number: int, written: str) -> None:
         self.number = number
-        self.text = _FORBIDDEN.sub("\ufffd", written)
+        self.text = _FORBIDDEN.sub(_REPLACEMENT, written)
         self.errors: list[CommandError] = []
+        self.names: dict[_Role, tuple[Name, ...]] = {}
         for run in _FORBIDDEN_RUN.finditer(written):
             code = f"U+{ord(run.group()[0]):04X}"
             self.refuse(
@@ -526,19 +562,31 @@ class _Head:
     span: _Span
 
 
-def _read_line(line: _Line) -> Command | None:
-    """Return the line's command; None when the line has errors, which are then in `line`."""
+def _read_line(line: _Line) -> Command | RefusedLine:
+    """Return the line's command, or what is known of it when the line has errors, now in `line`."""
     head = _read_head(line)
-    if head is None:
-        return None
+    command = None if head is None else _read_arguments(line, head)
+    if command is not None and not line.errors:
+        return command
+    may_steer = head is None or not isinstance(_FORMS[head.word], _SetsForm)
+    ids = _MAILING_ID.findall(line.text) if may_steer else ()
+    return RefusedLine(
+        line=line.number,
+        templates=line.names.get(_Role.TEMPLATE, ()),
+        bundles=line.names.get(_Role.BUNDLE, ()),
+        customers=line.names.get(_Role.CUSTOMER, ()),
+        mailing_ids=frozenset(map(int, ids)),
+    )
+
+
+def _read_arguments(line: _Line, head: _Head) -> Command | None:
     match _FORMS[head.word]:
         case _SetsForm() as form:
-            command = _read_sets(line, head, form)
+            return _read_sets(line, head, form)
         case _NumberForm() as form:
-            command = _read_number(line, head, form)
+            return _read_number(line, head, form)
         case _BareForm() as form:
-            command = _read_nothing(line, head, form)
-    return None if line.errors else command
+            return _read_nothing(line, head, form)
 
 
 def _read_head(line: _Line) -> _Head | None:
@@ -598,7 +646,21 @@ def _read_sets(line: _Line, head: _Head, form: _SetsForm) -> Command | None:
     if fits:
         for index, role in enumerate(form.roles):
             _check_role(line, role, parts, index)
+        line.names = {
+            role: _certain(names, role) for role, names in zip(form.roles, sets, strict=True)
+        }
     return None if line.errors else form.build(sets, line.place(head.span))
+
+
+def _certain(names: tuple[Name, ...], role: _Role) -> tuple[Name, ...]:
+    """The names without those of which it is not known what was meant.
+
+    Those are several templates, which may be one with a `;` in its name, and names with a
+    character that had to be replaced.
+    """
+    if role is _Role.TEMPLATE and len(names) > 1:
+        return ()
+    return tuple(name for name in names if _REPLACEMENT not in name.text)
 
 
 def _refuse_bars(line: _Line, head: _Head, form: _SetsForm, parts: list[_Span]) -> None:

@@ -47,8 +47,9 @@ from services.command_language import (
     Command,
     CommandError,
     CommandErrors,
+    Reading,
     format_command,
-    parse,
+    read,
 )
 from services.command_names import chunks
 from services.command_plans import (
@@ -116,16 +117,16 @@ def check(actor: Actor, text: str) -> Plan:
     return plan_commands(actor, check_commands(actor, _read(text)))
 
 
-def _read(text: str) -> tuple[Command, ...]:
+def _read(text: str) -> Reading:
     if len(text) > MAX_TEXT:
         raise InvalidInput(
             "text",
             f"This text has {len(text):,} characters. Up to {MAX_TEXT:,} can be run at a time.",
         )
-    commands = parse(text)
-    if not commands:
+    reading = read(text)
+    if not reading.lines:
         raise InvalidInput("text", "There is no command here. $$HELP$$ lists those there are.")
-    return commands
+    return reading
 
 
 def _storable(text: str) -> str:
@@ -169,8 +170,9 @@ def _run(actor: Actor, run_id: int, plan: Plan) -> None:
         for line in plan.lines
         if isinstance(line.result, MailingPlan)
     }
-    execution = _Execution(actor, run, planned)
-    outcome = execution.run(check_commands(actor, _read(run.text), versions))
+    checked = check_commands(actor, _read(run.text), versions)
+    raise_errors(checked.errors)
+    outcome = _Execution(actor, run, planned).run(checked.commands)
     run.outcome = outcome.to_json()
     record_event(
         actor,

@@ -108,6 +108,22 @@ def test_errors_point_at_their_place(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
+@pytest.mark.parametrize("options", [("--dry-run",), ("--yes",)])
+def test_errors_of_every_kind_are_printed_together(app: Flask, options: tuple[str, ...]) -> None:
+    code, output = run(
+        app,
+        *options,
+        f"$$RESEND WELCOME EMAIL$$ {ENTRY}|CQ999\n$$HELPP$$\n$$LIST CUSTOMERS$$",
+    )
+    assert code == 1
+    assert [line for line in output.splitlines() if line.startswith("Line")] == [
+        "Line 1, column 51: There is no customer “CQ999”.",
+        "Line 2, column 1: There is no command “HELPP”. Did you mean “HELP”?",
+    ]
+    assert count(app, CommandRun) == count(app, Mailing) == 0
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
 @pytest.mark.parametrize(
     ("args", "code", "part"),
     [

@@ -215,6 +215,18 @@ def test_every_line_is_shown_with_its_number(alice: CheckingClient) -> None:
     assert numbers == ["1", "2", "3", "4", "5"]
 
 
+def test_errors_of_every_kind_are_listed_together(app: Flask, alice: CheckingClient) -> None:
+    page = refused(alice, f"{RESEND} {ENTRY}|CQ999\n$$HELPP$$\n{RESEND} Nothing;|CQ001")
+    assert [page.text(place) for place in page.all("a", class_="error-place")] == [
+        "Line 1, column 51",
+        "Line 2, column 1",
+        "Line 3, column 26",
+        "Line 3, column 33",
+    ]
+    assert [page.text(mark) for mark in page.all("mark")] == ["CQ999", "$$HELPP$$", "Nothing", ";"]
+    assert runs(app) == []
+
+
 @pytest.mark.parametrize(
     ("text", "place", "marked", "words"),
     [

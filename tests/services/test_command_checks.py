@@ -154,7 +154,51 @@ def test_what_the_rules_allow_is_counted(operator: Actor, text: str, expected: i
                 (5, "CQ997", "no customer"),
             ],
         ),
-        (f"{RESEND} {ENTRY}\n{RESEND} {ENTRY}|CQ999", [(1, ENTRY, "missing")]),
+        # Grammar, names, assignments and numbers in one go
+        (
+            f"{RESEND} {ENTRY}\n{RESEND} {ENTRY}|CQ999",
+            [(1, ENTRY, "missing"), (2, "CQ999", "no customer")],
+        ),
+        (
+            f"{RESEND} {ENTRY}|CQ999\n{RESEND} {ENTRY}",
+            [(1, "CQ999", "no customer"), (2, ENTRY, "missing")],
+        ),
+        (
+            f"$$HELPP$$\n{RESEND} {STANDARD}|CQ002\n$$PAUSE MAILING$$ x\n"
+            f"{SEND} Voicemail update|{ENTRY}|CQ002\n$$PAUSE MAILING$$ 99\nhello",
+            [
+                (1, "$$HELPP$$", "no command"),
+                (2, "CQ002", "does not have the bundle"),
+                (3, "x", "not the number"),
+                (4, "CQ002", "does not have the e-mail template"),
+                (5, "99", "no mailing"),
+                (6, "hello", "begins with"),
+            ],
+        ),
+        (
+            f"{RESEND} {ENTRY.lower()};;{ENTRY}|cq001;",
+            [
+                (1, ENTRY.lower(), f"Did you mean “{ENTRY}”?"),
+                (1, ";", "no name before"),
+                (1, "cq001", "Did you mean “CQ001”?"),
+                (1, ";", "no name after"),
+            ],
+        ),
+        (
+            f"{SEND} voicemail update|X;|CQ001",
+            [
+                (1, "voicemail update", "Did you mean “Voicemail update”?"),
+                (1, "X", "no bundle"),
+                (1, ";", "no name after"),
+            ],
+        ),
+        # What the rest of a line with errors would be held against is not known
+        (f"{RESEND} {PREMIUM};|CQ001", [(1, ";", "no name after")]),
+        (f"{SEND} Voicemail update|;{ENTRY}|CQ002", [(1, ";", "no name before")]),
+        (f"{SEND} Voicemail;update|{ENTRY}|CQ001", [(1, ";", "One template")]),
+        (f"{RESEND} {ENTRY};CQ999", [(1, f"{ENTRY};CQ999", "missing")]),
+        (f"{RESEND} {ENTRY}|CQ001|CQ999", [(1, "|", "one too many")]),
+        (f"{RESEND} {ENTRY}\x00|CQ001", [(1, "\0", "U+0000")]),
     ],
 )
 def test_every_error_is_told_at_its_place(
@@ -167,9 +211,10 @@ def test_every_error_is_told_at_its_place(
     assert count(CommandRun) == count(Mailing) == 0
 
 
-def test_a_refused_text_leaves_nothing_behind(operator: Actor) -> None:
+@pytest.mark.parametrize("wrong", [f"{RESEND} {ENTRY}|CQ999", f"{RESEND} {ENTRY}", "$$HELPP$$"])
+def test_a_refused_text_leaves_nothing_behind(operator: Actor, wrong: str) -> None:
     with pytest.raises(CommandErrors):
-        submit(operator, WELCOME_CQ002, f"{RESEND} {ENTRY}|CQ999")
+        submit(operator, WELCOME_CQ002, "$$HELP$$", wrong)
     assert count(CommandRun) == count(Mailing) == count(AuditEvent) == 0
 
 
@@ -178,6 +223,21 @@ def test_a_great_many_errors_are_told_up_to_the_limit(operator: Actor) -> None:
     found = errors_of(operator, f"{RESEND} {ENTRY}|{names}")
     assert len(found) == MAX_ERRORS + 1
     assert "more than 1,000 errors" in found[-1][2]
+
+
+def test_the_limit_is_for_errors_of_all_kinds_together(operator: Actor) -> None:
+    pairs = (MAX_ERRORS + 2) // 2
+    found = errors_of(operator, f"{RESEND} {ENTRY}|X\n$$HELPP$$\n" * pairs)
+    assert len(found) == MAX_ERRORS + 1
+    assert [line for line, _, _ in found] == list(range(1, MAX_ERRORS + 2))
+    assert "more than 1,000 errors" in found[-1][2]
+
+
+def test_names_that_are_alike_are_suggested_for_the_first_lines_first(operator: Actor) -> None:
+    lines = [f"{RESEND} {ENTRY};;|cq001"] + [f"{RESEND} {ENTRY}|cq001"] * 30
+    found = [message for _, _, message in errors_of(operator, "\n".join(lines))]
+    assert "Did you mean" in found[1]
+    assert "Did you mean" not in found[-1]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n# only a comment\n\n"])
@@ -284,6 +344,32 @@ def test_nobody_to_mail_is_an_error_that_says_why(
     assert message in told
 
 
+def test_nobody_to_mail_is_told_beside_what_is_wrong_in_other_lines(operator: Actor) -> None:
+    db.session.execute(
+        sa.update(User)
+        .where(User.customer_id == find_customer("CQ002").id)
+        .values(status=UserStatus.SUSPENDED)
+    )
+    db.session.commit()
+    found = errors_of(
+        operator,
+        f"$$HELPP$$\n{WELCOME_CQ002}\n$$LIST CUSTOMERS$$\n{RESEND} {ENTRY}|CQ999\n{WELCOME_CQ002};",
+    )
+    assert [(line, marked) for line, marked, _ in found] == [
+        (1, "$$HELPP$$"),
+        (2, RESEND),
+        (4, "CQ999"),
+        (5, ";"),
+    ]
+    assert "All 30 users: 30 suspended." in found[1][2]
+    assert count(CommandRun) == 0
+
+
+def test_a_line_with_errors_takes_nobody_from_the_lines_below(operator: Actor) -> None:
+    found = errors_of(operator, f"{WELCOME_CQ002};\n{RESEND} {ENTRY}|CQ002;CQ999\n{WELCOME_CQ002}")
+    assert [(line, marked) for line, marked, _ in found] == [(1, ";"), (2, "CQ999")]
+
+
 # --- Scope ----------------------------------------------------------------------------------------
 
 
@@ -295,7 +381,8 @@ def test_other_groups_are_unknown_and_never_suggested(app_context: Flask) -> Non
         northwind,
         f"{RESEND} {STANDARD};{ENTRY}|CQ101;CQ001;cq001;KentonElectronics\n"
         f"{SEND} Direct news|{STANDARD}|CQ101\n"
-        f"{SEND} direct news|{STANDARD}|CQ101",
+        f"{SEND} direct news|{STANDARD}|CQ101\n"
+        f"{SEND} direct news|{ENTRY};|cq001",
     )
     assert [(line, marked) for line, marked, _ in found] == [
         (1, ENTRY),
@@ -304,6 +391,10 @@ def test_other_groups_are_unknown_and_never_suggested(app_context: Flask) -> Non
         (1, "KentonElectronics"),
         (2, "Direct news"),
         (3, "direct news"),
+        (4, "direct news"),
+        (4, ENTRY),
+        (4, ";"),
+        (4, "cq001"),
     ]
     told = " ".join(message for _, _, message in found)
     assert "Did you mean “CQ001”" not in told
@@ -436,4 +527,11 @@ def test_a_thousand_unknown_customers_are_a_thousand_errors_and_a_few_statements
         found = errors_of(operator, f"{RESEND} Wide|{names}")
     assert len(found) == 1000
     assert "Did you mean “W0000”?" in found[0][2]
+    assert len(seen) < 150
+
+
+def test_a_thousand_lines_with_errors_are_looked_up_by_a_few_statements(operator: Actor) -> None:
+    with counted_statements() as seen:
+        found = errors_of(operator, "\n".join(f"{RESEND} {ENTRY}|X{n};" for n in range(500)))
+    assert len(found) == 1000
     assert len(seen) < 150

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -29,6 +31,7 @@ from services.command_language import (
     MailingStatus,
     Name,
     PauseMailing,
+    RefusedLine,
     ResendWelcomeEmail,
     ResumeMailing,
     SendEmail,
@@ -36,6 +39,7 @@ from services.command_language import (
     excerpt,
     format_command,
     parse,
+    read,
     split_lines,
     suggest,
 )
@@ -265,6 +269,71 @@ def test_the_errors_of_all_lines_are_told_in_order() -> None:
     assert [(error.line, error.column) for error in found] == [(1, 10), (4, 20), (4, 22), (5, 1)]
 
 
+def test_lines_with_errors_hide_none_of_the_others() -> None:
+    reading = read("$$HELP$$ x\n# $$\n$$LIST BUNDLES$$ A\n\nhello\n$$PAUSE MAILING$$ 3")
+
+    assert reading.lines == (
+        RefusedLine(line=1),
+        ListBundles(names("A")),
+        RefusedLine(line=5),
+        PauseMailing(3),
+    )
+    assert [(error.line, error.column) for error in reading.errors] == [(1, 10), (5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        # Names whose part in the command is certain
+        ("$$RESEND WELCOME EMAIL$$ A;;B|C;", {"bundles": "A;B", "customers": "C"}),
+        ("$$RESEND WELCOME EMAIL$$ |C;D", {"customers": "C;D"}),
+        ("$$RESEND WELCOME EMAIL A|B", {"bundles": "A", "customers": "B"}),
+        (f"$$RESEND WELCOME EMAIL$$ A;{'B' * 65}|C", {"bundles": "A", "customers": "C"}),
+        ("$$SEND EMAIL$$ T|;A|B", {"templates": "T", "bundles": "A", "customers": "B"}),
+        ("$$SEND EMAIL$$ T;|A|B", {"templates": "T", "bundles": "A", "customers": "B"}),
+        ("$$LIST BUNDLES$$ A;;B", {"customers": "A;B"}),
+        ("$$LIST CUSTOMERS$$ ;A", {"bundles": "A"}),
+        # Names whose part is not
+        ("$$RESEND WELCOME EMAIL$$ A;B", {}),
+        ("$$RESEND WELCOME EMAIL$$ A||B", {}),
+        ("$$SEND EMAIL$$ A|B", {}),
+        ("$$SEND EMAIL$$ T|A|B|C", {}),
+        ("$$SEND EMAIL$$ T;U|A|B", {"bundles": "A", "customers": "B"}),
+        ("$$LIST BUNDLES$$ A|B", {}),
+        ("$$RESENDD$$ A|B", {}),
+        ("A|B", {}),
+        ("$$RESEND WELCOME EMAIL$$ A\x00;B|C", {"bundles": "B", "customers": "C"}),
+        ("$$LIST BUNDLES$$ ".ljust(MAX_LINE + 1, "A"), {}),
+        # Numbers of what may be steered
+        ("$$PAUS MAILING$$ 17", {"mailing_ids": {17}}),
+        ("PAUSE MAILING 017", {"mailing_ids": {17}}),
+        ("$$PAUSE MAILING$$ 1;2 3a 0", {"mailing_ids": {1, 2}}),
+        ("$$HELP$$ $$PAUSE MAILING$$ 4", {"mailing_ids": {4}}),
+        (f"pause {'9' * 9000} {'0' * 9000}5", {"mailing_ids": {5}}),
+        ("$$LIST BUNDLES$$ 1;;2", {"customers": "1;2"}),
+    ],
+)  # fmt: skip
+def test_of_a_line_with_errors_is_kept_what_is_certain(text: str, known: dict[str, Any]) -> None:
+    (line,) = read(text).lines
+
+    assert line == RefusedLine(
+        line=1,
+        **{
+            key: frozenset(value) if key == "mailing_ids" else names(*value.split(";"))
+            for key, value in known.items()
+        },
+    )
+
+
+def test_reading_ends_where_nothing_more_would_be_told() -> None:
+    many = read("$$HELP$$\n" * (MAX_COMMANDS + 5))
+    assert many.lines == (Help(),) * MAX_COMMANDS + (RefusedLine(line=MAX_COMMANDS + 1),)
+    assert len(many.errors) == 1
+
+    wrong = read("$$LIST BUNDLES$$ A" + ";;A" * (MAX_ERRORS + 1) + "\n$$HELP$$")
+    assert len(wrong.lines) == 1
+
+
 def test_errors_read_as_sentences() -> None:
     with pytest.raises(CommandErrors) as caught:
         parse("$$PAUSE MAILING$$ 0")
@@ -435,3 +504,38 @@ def test_what_was_read_stands_where_it_says_and_can_be_printed(text: str) -> Non
         for each in (*getattr(command, "bundles", ()), *getattr(command, "customers", ())):
             written = lines[each.line - 1][each.column - 1 :][: len(each.text)]
             assert re.sub(r"[\t\u00a0\u2007\u202f]", " ", written) == each.text
+
+
+@settings(deadline=None)
+@given(st.lists(texts | commands.map(format_command), max_size=8))
+@example(["$$HELP$$ x", "$$HELP$$", "A;;B", "$$RESEND WELCOME EMAIL$$ A;|B"])
+def test_each_line_is_read_as_if_it_stood_alone(written: list[str]) -> None:
+    lines = [line for text in written for line in split_lines(text)]
+    alone = [read(line) for line in lines]
+
+    together = read("\n".join(lines))
+
+    assert together.errors == tuple(
+        replace(error, line=number)
+        for number, reading in enumerate(alone, start=1)
+        for error in reading.errors
+    )
+    assert together.lines == tuple(
+        replace(each, line=number) if isinstance(each, RefusedLine) else each
+        for number, reading in enumerate(alone, start=1)
+        for each in reading.lines
+    )
+
+
+@settings(deadline=None)
+@given(texts)
+@example("$$RESEND WELCOME EMAIL$$ A;;\u00a0B|\tC\u00a0D")
+def test_names_of_lines_with_errors_stand_where_they_say(text: str) -> None:
+    lines = split_lines(text)
+    for each in read(text).lines:
+        if not isinstance(each, RefusedLine):
+            continue
+        for name in (*each.templates, *each.bundles, *each.customers):
+            assert name.line == each.line
+            written = lines[each.line - 1][name.column - 1 :][: len(name.text)]
+            assert re.sub(r"[\t\u00a0\u2007\u202f]", " ", written) == name.text

@@ -319,6 +319,23 @@ def test_a_line_that_an_earlier_line_forbids_is_refused(operator: Actor) -> None
     assert message.endswith("It is paused by line 1.")
 
 
+@pytest.mark.parametrize(
+    "above", ["$$RESUM MAILING$$ {0}", "RESUME MAILING {0}", "$$RESUME MAILING$$ {0};"]
+)
+def test_a_state_is_not_held_against_what_a_line_above_may_have_meant(
+    operator: Actor, above: str
+) -> None:
+    mailing = mailing_of(submit_and_run(operator, WELCOME_CQ002))
+    submit_and_run(operator, f"$$PAUSE MAILING$$ {mailing.id}")
+    pause = f"$$PAUSE MAILING$$ {mailing.id}"
+    ((line, _, _),) = errors_of(operator, f"{above.format(mailing.id)}\n{pause}")
+    assert line == 1
+    found = errors_of(operator, f"{pause}\n{above.format(mailing.id + 1)}\n{pause}")
+    assert [line for line, _, _ in found] == [1, 2, 3]
+    (_, _, message) = found[2]
+    assert message == f"Mailing {mailing.id} is paused, so it cannot be paused."
+
+
 def test_a_state_that_changes_before_run_undoes_the_lines_before(operator: Actor) -> None:
     mailing = mailing_of(submit_and_run(operator, WELCOME_CQ002))
     run = submit(operator, WELCOME_CQ101, f"$$PAUSE MAILING$$ {mailing.id}")
