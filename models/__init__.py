@@ -13,10 +13,42 @@ from models.email_templates import (
     EmailTemplateVersion,
     TemplateKind,
 )
+from models.general_parameters import GeneralParameters, GeneralParametersVersion
 from models.groups import Group
 from models.mailings import Lane, Mailing, MailingCustomer, MailingState, MailLine
 from models.platform_accounts import LocalPlatformAccount
+from models.provisioning import (
+    LocalPlatformTenant,
+    NumberSequence,
+    OffPeakException,
+    OffPeakWindow,
+    ProvisioningPolicy,
+    ProvisioningRun,
+    ProvisioningStep,
+    RunState,
+    StepName,
+    StepState,
+)
+from models.registration_links import RegistrationLink
+from models.service_templates import (
+    Audience,
+    OptionKind,
+    ServiceOption,
+    ServiceTemplate,
+    ServiceTemplateBundle,
+    ServiceTemplateEmailTemplate,
+    ServiceTemplateVersion,
+    StartRule,
+)
 from models.sessions import ResetLink, SelectedUser, SignInSession, SignInThrottle
+from models.subscription_requests import (
+    NotificationKind,
+    RequestCount,
+    RequestNotification,
+    RequestState,
+    RequestTransition,
+    SubscriptionRequest,
+)
 from models.suppressions import Suppression
 from models.users import (
     CUSTOMER_ROLES,
@@ -31,6 +63,7 @@ from models.users import (
 __all__ = [
     "CUSTOMER_ROLES",
     "STAFF_ROLES",
+    "Audience",
     "AuditEvent",
     "Base",
     "Bundle",
@@ -47,19 +80,45 @@ __all__ = [
     "EmailTemplate",
     "EmailTemplateText",
     "EmailTemplateVersion",
+    "GeneralParameters",
+    "GeneralParametersVersion",
     "Group",
     "Lane",
     "LocalPlatformAccount",
+    "LocalPlatformTenant",
     "MailLine",
     "Mailing",
     "MailingCustomer",
     "MailingState",
+    "NotificationKind",
+    "NumberSequence",
+    "OffPeakException",
+    "OffPeakWindow",
+    "OptionKind",
+    "ProvisioningPolicy",
+    "ProvisioningRun",
+    "ProvisioningStep",
+    "RegistrationLink",
+    "RequestCount",
+    "RequestNotification",
+    "RequestState",
+    "RequestTransition",
     "ResetLink",
     "Role",
+    "RunState",
     "SelectedUser",
+    "ServiceOption",
+    "ServiceTemplate",
+    "ServiceTemplateBundle",
+    "ServiceTemplateEmailTemplate",
+    "ServiceTemplateVersion",
     "SignInSession",
     "SignInThrottle",
     "SkipReason",
+    "StartRule",
+    "StepName",
+    "StepState",
+    "SubscriptionRequest",
     "Suppression",
     "TemplateKind",
     "User",

@@ -36,8 +36,11 @@ def key_type(length: int) -> sa.String:
     return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
-def word_type(enum: type[StrEnum]) -> sa.Enum:
-    """A StrEnum kept as its value, with a CHECK of the words."""
+def word_type(enum: type[StrEnum], name: str = "") -> sa.Enum:
+    """A StrEnum kept as its value, with a CHECK of the words.
+
+    The CHECK is named after the enum, or `name` where a table has two columns of it.
+    """
     return sa.Enum(
         enum,
         native_enum=False,
@@ -45,7 +48,7 @@ def word_type(enum: type[StrEnum]) -> sa.Enum:
         length=max(len(word.value) for word in enum),
         values_callable=lambda words: [word.value for word in words],
         validate_strings=True,
-        name=enum.__name__.lower(),
+        name=name or enum.__name__.lower(),
     )
 
 

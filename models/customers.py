@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -19,6 +20,10 @@ class CustomerStatus(StrEnum):
 
 
 class Customer(Base):
+    """A company served. `options` are the service options it was registered with, by name;
+    `platform_reference` is its name on the application platform, given when it was created there.
+    """
+
     __tablename__ = "customers"
     __table_args__ = (
         sa.CheckConstraint("custno > 0", name="custno_positive"),
@@ -40,10 +45,22 @@ class Customer(Base):
     contact_name: Mapped[str] = mapped_column(sa.String(128), default="", server_default="")
     contact_email: Mapped[str] = mapped_column(sa.String(320), default="", server_default="")
     contact_phone: Mapped[str] = mapped_column(sa.String(32), default="", server_default="")
+    company: Mapped[str] = mapped_column(sa.String(128), default="", server_default="")
+    street: Mapped[str] = mapped_column(sa.String(200), default="", server_default="")
+    postal_code: Mapped[str] = mapped_column(sa.String(16), default="", server_default="")
+    city: Mapped[str] = mapped_column(sa.String(100), default="", server_default="")
+    region: Mapped[str] = mapped_column(sa.String(100), default="", server_default="")
+    country: Mapped[str] = mapped_column(sa.String(2), default="", server_default="")
+    time_zone: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")
     language: Mapped[str] = mapped_column(sa.String(8), default="en", server_default="en")
     setup_instructions: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
     application_url: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
     connector: Mapped[str] = mapped_column(sa.String(32), default="local", server_default="local")
+    platform_reference: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")
+    template_version_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("service_template_versions.id")
+    )
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     status: Mapped[CustomerStatus] = mapped_column(
         word_type(CustomerStatus), default=CustomerStatus.ACTIVE, server_default="active"
     )

@@ -30,17 +30,32 @@ class Permission(StrEnum):
     MAILINGS_SEND = "mailings.send"
     COMMANDS_READ = "commands.read"
     COMMANDS_RUN = "commands.run"
+    REQUESTS_READ = "requests.read"
+    REQUESTS_MANAGE = "requests.manage"
+    TENANTS_REGISTER = "tenants.register"
+    PROSPECTS_INVITE = "prospects.invite"
+    PROVISIONING_READ = "provisioning.read"
+    PROVISIONING_PAUSE = "provisioning.pause"
+    PROVISIONING_PLAN = "provisioning.plan"
+    PARAMETERS_READ = "parameters.read"
+    PARAMETERS_EDIT = "parameters.edit"
 
 
-_READ = frozenset({Permission.USERS_READ, Permission.MAILINGS_READ})
+_READ = frozenset({Permission.USERS_READ, Permission.MAILINGS_READ, Permission.PARAMETERS_READ})
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.LANDLORD: frozenset(Permission),
-    Role.OPERATOR: frozenset(Permission),
-    Role.AUDITOR: _READ | {Permission.CUSTOMERS_READ, Permission.COMMANDS_READ},
-    Role.CUSTOMER_ADMIN: _READ | {Permission.MAILINGS_SEND},
+    Role.OPERATOR: frozenset(Permission) - {Permission.PROVISIONING_PLAN},
+    Role.AUDITOR: _READ
+    | {
+        Permission.CUSTOMERS_READ,
+        Permission.COMMANDS_READ,
+        Permission.REQUESTS_READ,
+        Permission.PROVISIONING_READ,
+    },
+    Role.CUSTOMER_ADMIN: _READ | {Permission.MAILINGS_SEND, Permission.PARAMETERS_EDIT},
     Role.SUPERVISOR: frozenset(),
     Role.USER: frozenset(),
-    Role.PROSPECT: frozenset(),
+    Role.PROSPECT: frozenset({Permission.REQUESTS_READ, Permission.TENANTS_REGISTER}),
 }
 
 

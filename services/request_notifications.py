@@ -1,0 +1,26 @@
+"""Notifications about requests: mailed by a job, found by the sweep, sent again on request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from redis.exceptions import RedisError
+
+from extensions import queues
+from services.request_transitions import Moved
+
+log = logging.getLogger(__name__)
+
+
+def start_mail(moves: Iterable[Moved]) -> None:
+    """Ask workers to mail what `moves` have noted. Call it after the commit."""
+    try:
+        for moved in moves:
+            if moved.notification_id is not None:
+                queues.enqueue("default", "jobs.requests.mail_notification", moved.notification_id)
+    except RedisError as error:
+        log.warning(
+            "notifications wait for the sweep, the queue does not answer: %s",
+            type(error).__name__,
+        )
