@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from extensions import db, get_settings
 from models import (
+    Audience,
     Base,
     Bundle,
     Customer,
@@ -23,7 +24,12 @@ from models import (
     EmailTemplateText,
     EmailTemplateVersion,
     Group,
+    OptionKind,
     Role,
+    ServiceOption,
+    ServiceTemplate,
+    ServiceTemplateVersion,
+    StartRule,
     Suppression,
     TemplateKind,
     User,
@@ -113,7 +119,102 @@ TEMPLATES = {
     "voicemail-update": ("Voicemail update", TemplateKind.GENERAL),
     "password-reset": ("Password reset", TemplateKind.PASSWORD_RESET),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class DemoServiceTemplate:
+    name: str
+    audience: Audience
+    description: str
+    groupno: int
+    needs_approval: bool
+    start_rule: StartRule
+    bundles: tuple[str, ...]
+    options: tuple[dict[str, Any], ...]
+
+
+_LINES = {"label": "Telephone lines", "kind": OptionKind.COUNT}
+SERVICE_TEMPLATES = (
+    DemoServiceTemplate(
+        "Starter",
+        Audience.EVERYBODY,
+        "Desk phones and voicemail for a small office. Ready a minute after you ask for it.",
+        1,
+        False,
+        StartRule.IMMEDIATE,
+        (_ENTRY,),
+        (
+            _LINES | {"name": "lines", "minimum": 1, "maximum": 20, "default": "5"},
+            {
+                "name": "voicemail_to_email",
+                "label": "Voicemail by e-mail",
+                "help": "New messages arrive as attachments, too.",
+                "kind": OptionKind.YES_NO,
+                "default": "yes",
+            },
+        ),
+    ),
+    DemoServiceTemplate(
+        "Business",
+        Audience.EVERYBODY,
+        "Phones, mobile apps and conferencing. We look at your request first and set it up at night.",
+        1,
+        True,
+        StartRule.OFF_PEAK,
+        (_ENTRY, _STANDARD),
+        (
+            _LINES | {"name": "lines", "minimum": 5, "maximum": 500, "default": "25"},
+            {
+                "name": "numbers",
+                "label": "Telephone numbers",
+                "kind": OptionKind.CHOICE,
+                "choices": ["Keep ours", "New local numbers", "New national numbers"],
+                "default": "Keep ours",
+            },
+            {
+                "name": "recording",
+                "label": "Call recording",
+                "help": "Calls are kept for 90 days.",
+                "kind": OptionKind.YES_NO,
+                "default": "no",
+            },
+        ),
+    ),
+    DemoServiceTemplate(
+        "Contact centre",
+        Audience.INVITED,
+        "Smart Queues with callbacks, recording and supervisors, planned together with you.",
+        2,
+        True,
+        StartRule.AT_APPROVAL,
+        (_STANDARD, _PREMIUM),
+        (
+            {
+                "name": "agents",
+                "label": "Agents at once",
+                "kind": OptionKind.COUNT,
+                "minimum": 5,
+                "maximum": 2000,
+                "default": "20",
+            },
+            {
+                "name": "routing",
+                "label": "Routing of calls",
+                "kind": OptionKind.CHOICE,
+                "choices": ["Longest idle", "Skills", "Round robin"],
+                "default": "Longest idle",
+            },
+        ),
+    ),
+)
 _ONLY_FIRST_CUSTOMER = {"password-update", "voicemail-update"}
+
+_SETUP_INSTRUCTIONS = (
+    "Install the collaboration app on your phone and your computer.\n"
+    "Sign in with your login and the application password.\n"
+    "Record your voicemail greeting."
+)
+_PARAMETERS = {"callback_folder_email": "callbacks@foyer.example", "time_zone": "Europe/Brussels"}
 
 _FIRST_NAMES = (
     "Ada Amara Anouk Antoine Aroha Bastian Beatriz Björn Camille Carlos Chiara Daan Dilara Eero "
@@ -148,6 +249,8 @@ def load_demo_data() -> list[tuple[str, str]]:
     templates = {slug: _template(slug, name, kind) for slug, (name, kind) in TEMPLATES.items()}
     for demo in CUSTOMERS:
         _customer(demo, groups[demo.groupno], bundles, templates, hashed)
+    for position, service in enumerate(SERVICE_TEMPLATES):
+        _service_template(position, service, groups[service.groupno], bundles, templates)
     db.session.commit()
     return _sign_ins()
 
@@ -193,6 +296,44 @@ def _template(slug: str, name: str, kind: TemplateKind) -> EmailTemplate:
             )
         )
     return template
+
+
+def _service_template(
+    position: int,
+    demo: DemoServiceTemplate,
+    group: Group,
+    bundles: dict[str, Bundle],
+    templates: dict[str, EmailTemplate],
+) -> None:
+    key = fold(demo.name)
+    if db.session.scalar(sa.select(ServiceTemplate.id).where(ServiceTemplate.name_key == key)):
+        return
+    template = _added(
+        ServiceTemplate(name=demo.name, name_key=key, audience=demo.audience, position=position)
+    )
+    version = _added(
+        ServiceTemplateVersion(
+            template_id=template.id,
+            number=1,
+            description=demo.description,
+            group_id=group.id,
+            needs_approval=demo.needs_approval,
+            start_rule=demo.start_rule,
+            application_url="https://collab.foyer.example",
+            setup_instructions=_SETUP_INSTRUCTIONS,
+            parameters=dict(_PARAMETERS),
+            must_replace=["callback_folder_email"],
+            bundles=[bundles[name] for name in demo.bundles],
+            email_templates=[
+                each for each in templates.values() if each.kind is not TemplateKind.PASSWORD_RESET
+            ],
+            options=[
+                ServiceOption(position=number, **option)
+                for number, option in enumerate(demo.options)
+            ],
+        )
+    )
+    template.published_version_id = version.id
 
 
 def _person(
@@ -287,11 +428,7 @@ def _new_customer(demo: DemoCustomer, group: Group) -> Customer:
         language=demo.language,
         contact_email=f"admin@{demo.upn_suffix}",
         application_url=f"https://collab.{demo.upn_suffix}",
-        setup_instructions=(
-            "Install the collaboration app on your phone and your computer.\n"
-            "Sign in with your login and the application password.\n"
-            "Record your voicemail greeting."
-        ),
+        setup_instructions=_SETUP_INSTRUCTIONS,
     )
 
 
