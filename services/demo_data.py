@@ -157,7 +157,7 @@ SERVICE_TEMPLATES = (
     DemoServiceTemplate(
         "Business",
         Audience.EVERYBODY,
-        "Phones, mobile apps and conferencing. We look at your request first and set it up at night.",
+        "Phones, mobile apps and conferencing. We check your request, then set it up at night.",
         1,
         True,
         StartRule.OFF_PEAK,
