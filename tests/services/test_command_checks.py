@@ -365,6 +365,14 @@ def test_nobody_to_mail_is_told_beside_what_is_wrong_in_other_lines(operator: Ac
     assert count(CommandRun) == 0
 
 
+def test_nothing_is_listed_for_a_text_with_errors(operator: Actor) -> None:
+    with counted_statements() as without:
+        errors_of(operator, "$$HELPP$$")
+    with counted_statements() as with_listings:
+        errors_of(operator, "$$HELPP$$\n$$LIST BUNDLES$$\n$$LIST CUSTOMERS$$")
+    assert len(with_listings) == len(without)
+
+
 def test_a_line_with_errors_takes_nobody_from_the_lines_below(operator: Actor) -> None:
     found = errors_of(operator, f"{WELCOME_CQ002};\n{RESEND} {ENTRY}|CQ002;CQ999\n{WELCOME_CQ002}")
     assert [(line, marked) for line, marked, _ in found] == [(1, ";"), (2, "CQ999")]

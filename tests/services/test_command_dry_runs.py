@@ -250,6 +250,17 @@ def test_two_lines_with_new_passwords_for_the_same_users_are_refused(operator: A
     assert [mailing.recipients for mailing in plan.mailings] == [37, 30, 37]
 
 
+def test_a_line_whose_passwords_are_refused_takes_nobody_from_the_lines_below(
+    operator: Actor,
+) -> None:
+    ((line, _, _),) = errors_of(
+        operator,
+        f"{RESEND} {ENTRY}|CQ002\n{SEND} Password reset|{ENTRY}|CQ001;CQ002\n"
+        f"{SEND} Password reset|{ENTRY}|CQ001",
+    )
+    assert line == 2
+
+
 # --- Looking --------------------------------------------------------------------------------------
 
 
