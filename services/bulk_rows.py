@@ -91,7 +91,8 @@ def update_rows(
             f"UPDATE {table.name} SET {', '.join(settings)} "  # noqa: S608 - names of ours
             f"FROM unnest({_arrays(table, ('id', *columns))}) AS v ({', '.join(('id', *columns))}) "
             f"WHERE {table.name}.id = v.id"
-            + "".join(f" AND {table.name}.{name} = %s" for name in conditions),
+            # In coalesce, or PostgreSQL would go by these, which it takes for the rarer.
+            + "".join(f" AND coalesce({table.name}.{name} = %s, false)" for name in conditions),
             (*before, *map(list, zip(*values, strict=True)), *behind),
         )
         return result.rowcount
@@ -114,6 +115,22 @@ def _literal(value: Any) -> str | None:
     if isinstance(value, StrEnum) and _WORD.fullmatch(value):
         return f"'{value.value}'"
     return None
+
+
+def find_by_index(connection: sa.Connection) -> None:
+    """Have PostgreSQL look up a chunk's rows one by one for the rest of the transaction.
+
+    It takes a large table that it knows little of for a small one, and would read all of it, or
+    compare every row in hand with every other, to find the thousand that an index leads to.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(_BY_INDEX)
+
+
+_BY_INDEX = "SELECT " + ", ".join(
+    f"set_config('{name}', 'off', true)"
+    for name in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material", "jit")
+)
 
 
 def upsert_rows(

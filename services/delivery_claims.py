@@ -44,7 +44,7 @@ from models import (
     utcnow,
 )
 from services import passwords, seals
-from services.bulk_rows import update_rows
+from services.bulk_rows import find_by_index, update_rows
 from services.credential_adoption import adopt_credentials, carries_more_than, keep_unconfirmed
 from services.recipients import BUNDLE_COLUMNS, CUSTOMER_COLUMNS, USER_COLUMNS
 from services.seals import Credentials, SealBox, SealBroken
@@ -187,14 +187,15 @@ def _due_statement(
                 carries_more_than(others, resets_portal, resets_application),
             )
             in_other_hands = sa.or_(in_other_hands, sa.and_(other.in_doubt, carries_more))
-        due = due.where(
-            ~sa.exists().where(
-                other.user_id == _DELIVERY.user_id,
-                other.id != _DELIVERY.id,
-                other.seal.is_not(None),
-                in_other_hands,
-            )
+        # Not EXISTS, of which PostgreSQL makes a join of every due row to everything in flight; nor
+        # IS NULL, which it takes for rare, so that it would look for due rows by way of all users.
+        busy = sa.select(other.id).where(
+            other.user_id == _DELIVERY.user_id,
+            other.id != _DELIVERY.id,
+            other.seal.is_not(None),
+            in_other_hands,
         )
+        due = due.where(sa.func.coalesce(busy.limit(1).scalar_subquery(), 0) <= 0)
     return due
 
 
@@ -251,6 +252,7 @@ def _claim(
             expires_at=now + timedelta(seconds=lease),
         )
     )
+    find_by_index(connection)
     rows = _find_due(connection, job, now, limit)
     if not rows:
         connection.execute(sa.delete(DeliveryClaim).where(DeliveryClaim.token == token))
@@ -273,7 +275,7 @@ def _claim(
 
 
 class _DueRow(NamedTuple):
-    """A due delivery and its user, in the order of `_DUE_COLUMNS`.
+    """A due delivery and its user, in the order of `_OWN_COLUMNS` and `_OTHER_COLUMNS`.
 
     A named tuple, because reading a Row's attribute costs several times as much.
     """
@@ -302,7 +304,7 @@ class _DueRow(NamedTuple):
 
 
 # Words are read as they are stored: turning each into its enum would cost more than the row.
-_DUE_COLUMNS = (
+_OWN_COLUMNS = (
     _DELIVERY.id,
     _DELIVERY.user_id,
     _DELIVERY.email,
@@ -313,6 +315,8 @@ _DUE_COLUMNS = (
     _DELIVERY.application_password_set,
     _DELIVERY.seal,
     _DELIVERY.pending_hash,
+)
+_OTHER_COLUMNS = (
     sa.type_coerce(_USER.status, sa.String),
     _USER.email_key,
     _USER.customer_id,
@@ -343,13 +347,18 @@ def _due_rows_statement(
     resets_portal: bool, resets_application: bool, running: bool
 ) -> sa.Select[*tuple[Any, ...]]:
     users, suppressions = table_of(User), table_of(Suppression)
-    return (
+    due = (
         _due_statement(resets_portal, resets_application, running)
         .limit(sa.bindparam("most", type_=sa.Integer))
-        .with_only_columns(*_DUE_COLUMNS)
-        .join(users, users.c.id == _DELIVERY.user_id)
+        .with_only_columns(*_OWN_COLUMNS, _DELIVERY.next_attempt_at)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    return (
+        sa.select(*(due.c[column.name] for column in _OWN_COLUMNS), *_OTHER_COLUMNS)
+        .join_from(due, users, users.c.id == due.c.user_id)
         .outerjoin(suppressions, suppressions.c.email_key == users.c.email_key)
-        .with_for_update(skip_locked=True, of=table_of(Delivery))
+        .order_by(due.c.next_attempt_at, due.c.id)
     )
 
 

@@ -29,7 +29,7 @@ from models import (
     table_of,
     utcnow,
 )
-from services.bulk_rows import among, update_rows
+from services.bulk_rows import among, find_by_index, update_rows
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.mailing_ends import cancel_waiting, end_mailing_if_done
 from services.transactions import run_transaction
@@ -93,6 +93,7 @@ def record_journal(
 
     The claim's row has been deleted already; its deliveries still bear `token`.
     """
+    find_by_index(connection)
     rows = connection.execute(
         sa.select(Delivery.id, Delivery.user_id, Delivery.pending_hash)
         .where(_held_under(job, token), among(connection, Delivery.id.expression, accepted))
@@ -126,6 +127,7 @@ def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> b
     ).rowcount
     if not ended:
         return False
+    find_by_index(connection)
     now = utcnow()
     proved = _lock_and_find_proved(connection, job, claim.token)
     grouped: dict[Outcome, list[Result]] = {outcome: [] for outcome in Outcome}
