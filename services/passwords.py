@@ -12,6 +12,7 @@ import hmac
 import os
 import secrets
 from binascii import b2a_base64
+from dataclasses import dataclass
 from functools import cache
 
 from argon2 import PasswordHasher
@@ -105,9 +106,33 @@ def check_policy(password: str, *, login: str = "", field: str = "password") -> 
     folded = password.casefold()
     if login and (folded == login.casefold() or folded == login.casefold().partition("@")[0]):
         raise InvalidInput(field, "The password must differ from the login.")
-    # The estimate looks at no more than this; beyond it every password is long enough.
-    if zxcvbn(password[:72], user_inputs=[login, *login.split("@")])["score"] < _LOWEST_SCORE:
+    if _guess(password, login) < _LOWEST_SCORE:
         raise InvalidInput(field, "This password is among the first that attackers try.")
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How hard a password is to guess: `score` from 0 to 4 and its word."""
+
+    score: int
+    word: str
+
+
+_STRENGTH_WORDS = ("very weak", "weak", "fair", "good", "strong")
+
+
+def judge_strength(password: str, *, login: str = "") -> Strength:
+    """For people who choose one; what is refused is decided by `check_policy`."""
+    if len(password) < MIN_LENGTH:
+        return Strength(0, "too short")
+    score = _guess(password, login)
+    return Strength(score, _STRENGTH_WORDS[score])
+
+
+def _guess(password: str, login: str) -> int:
+    # The estimate looks at no more than this; beyond it every password is long enough.
+    score: int = zxcvbn(password[:72], user_inputs=[login, *login.split("@")])["score"]
+    return score
 
 
 def _b64(data: bytes) -> str:
