@@ -188,15 +188,16 @@ class _Check:
         self._application: dict[Cell, CheckedMailing] = {}
 
     def run(self) -> CheckedText:
-        checked = [
-            found for each in self._reading.lines if (found := self._check(each)) is not None
-        ]
+        checked: list[CheckedCommand] = []
+        for each in self._reading.lines:
+            if isinstance(each, RefusedLine):
+                self._look_up(each)
+            elif (found := self._check(each)) is not None:
+                checked.append(found)
         return CheckedText(tuple(checked), (*self._reading.errors, *self.errors))
 
-    def _check(self, command: Command | RefusedLine) -> CheckedCommand | None:
+    def _check(self, command: Command) -> CheckedCommand | None:
         match command:
-            case RefusedLine():
-                return self._check_refused(command)
             case ResendWelcomeEmail() | SendEmail():
                 return self._check_mailing(command)
             case ListBundles():
@@ -214,7 +215,7 @@ class _Check:
             case PauseMailing() | ResumeMailing() | CancelMailing():
                 return self._check_steering(command)
 
-    def _check_refused(self, line: RefusedLine) -> None:
+    def _look_up(self, line: RefusedLine) -> None:
         """Look up the names of a line that cannot be read. More would be guessing."""
         for name in line.templates:
             self._names.template(name)
