@@ -97,7 +97,8 @@ def end_of(moment: datetime, schedule: Schedule) -> datetime | None:
 def find_stretch(moment: datetime, schedule: Schedule) -> Stretch | None:
     """The off-peak time that `moment` (aware) lies in, else the next there is, else None.
 
-    Its start may be earlier today or yesterday evening than the whole of it where it is longer.
+    It is not looked back further than to yesterday's midnight, and not ahead beyond three weeks
+    after the last exception.
     """
     found: Stretch | None = None
     for stretch in _stretches(moment, schedule):
