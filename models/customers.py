@@ -14,6 +14,9 @@ from models.groups import Group
 
 
 class CustomerStatus(StrEnum):
+    """CREATING until provisioning has completed: nobody signs in, and no list shows it."""
+
+    CREATING = "creating"
     ACTIVE = "active"
     SUSPENDED = "suspended"
     DELETED = "deleted"

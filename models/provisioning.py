@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -62,6 +62,12 @@ class ProvisioningRun(Base):
             sqlite_where=sa.text("state IN ('running', 'rolling_back')"),
             postgresql_where=sa.text("state IN ('running', 'rolling_back')"),
         ),
+        sa.Index(
+            "ix_provisioning_runs_leased",
+            "lease_expires_at",
+            sqlite_where=sa.text("lease_token IS NOT NULL"),
+            postgresql_where=sa.text("lease_token IS NOT NULL"),
+        ),
     )
 
     id: Mapped[IntPk]
@@ -78,7 +84,11 @@ class ProvisioningRun(Base):
 
 
 class ProvisioningStep(Base):
-    """One idempotent step of a run, with what its last attempt said. No secrets in `output`."""
+    """One idempotent step of a run, with what its last attempt said. No secrets in `output`.
+
+    `attempts` counts since the run began, was reopened or began to be rolled back. A step with
+    `started_at` may have had an effect; `started_at` and `ended_at` are of its last attempt.
+    """
 
     __tablename__ = "provisioning_steps"
     __table_args__ = (
@@ -96,6 +106,13 @@ class ProvisioningStep(Base):
     ended_at: Mapped[datetime | None]
     output: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
     error: Mapped[str] = mapped_column(sa.String(2000), default="", server_default="")
+
+    @property
+    def duration(self) -> timedelta | None:
+        """Of its last attempt, None while there is none that has ended."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return self.ended_at - self.started_at
 
 
 class ProvisioningPolicy(Base):

@@ -132,6 +132,8 @@ class SubscriptionRequest(Base):
     comment: Mapped[str] = mapped_column(sa.String(2000), default="", server_default="")
     """What the provider asked to be changed, or why it was rejected or cancelled."""
     scheduled_for: Mapped[datetime | None]
+    off_peak: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """Planned by the off-peak windows: it starts inside one, or waits for the next."""
     customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("customers.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     changed_at: Mapped[datetime] = mapped_column(default=utcnow)
@@ -185,11 +187,16 @@ class NotificationKind(StrEnum):
     CHANGES_REQUESTED = "request_changes"
 
 
+_UNMAILED = sa.text("mailed_at IS NULL AND failed_at IS NULL")
+
+
 class RequestNotification(Base):
     """A mail about a request to its contact. Written with the transition, mailed by a job.
 
     A repeat after a crash has the same Message-ID. `resent_by_id` marks one that staff asked for
-    again; without it there is one per transition.
+    again; without it there is one per transition, and one at a time waits to be mailed. A job is
+    at it since `claimed_at`; without one it waits for `next_attempt_at`. `answer` has the words of
+    who refused it last.
     """
 
     __tablename__ = "request_notifications"
@@ -203,10 +210,17 @@ class RequestNotification(Base):
             postgresql_where=sa.text("resent_by_id IS NULL"),
         ),
         sa.Index(
+            "uq_request_notifications_one_waiting",
+            "transition_id",
+            unique=True,
+            sqlite_where=_UNMAILED,
+            postgresql_where=_UNMAILED,
+        ),
+        sa.Index(
             "ix_request_notifications_unmailed",
-            "created_at",
-            sqlite_where=sa.text("mailed_at IS NULL AND failed_at IS NULL"),
-            postgresql_where=sa.text("mailed_at IS NULL AND failed_at IS NULL"),
+            "next_attempt_at",
+            sqlite_where=_UNMAILED,
+            postgresql_where=_UNMAILED,
         ),
     )
 
@@ -220,7 +234,12 @@ class RequestNotification(Base):
     resent_by_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     claimed_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime] = mapped_column(default=utcnow)
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     mailed_at: Mapped[datetime | None]
     failed_at: Mapped[datetime | None]
     answer: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
+
+    request: Mapped[SubscriptionRequest] = relationship()
+    transition: Mapped[RequestTransition] = relationship()
+    resent_by: Mapped[User | None] = relationship()

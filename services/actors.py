@@ -114,7 +114,7 @@ def customers_in_scope(actor: Actor) -> sa.ColumnElement[bool]:
         return sa.and_(Customer.id == actor.customer_id, Customer.status == CustomerStatus.ACTIVE)
     if actor.role is None or actor.role is Role.PROSPECT:
         return sa.false()
-    visible = Customer.status != CustomerStatus.DELETED
+    visible = Customer.status.not_in((CustomerStatus.CREATING, CustomerStatus.DELETED))
     if actor.all_groups:
         return visible
     return sa.and_(visible, Customer.group_id.in_(groups_of(actor)))

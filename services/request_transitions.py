@@ -62,9 +62,10 @@ def move(
 ) -> Moved:
     """Take a request from one state to another in the caller's transaction.
 
-    `values` are further columns of the request, `scheduled_for` among them. `version` is what the
-    actor saw; without it only the state is compared. Raises Conflict when the request is not (any
-    more) as it was seen, and ValueError for a way that the state machine does not have.
+    `values` are further columns of the request, `scheduled_for` among them, with `off_peak=True`
+    where the windows chose it. `version` is what the actor saw; without it only the state is
+    compared. Raises Conflict when the request is not (any more) as it was seen, and ValueError for
+    a way that the state machine does not have.
 
     After the commit, hand the result to `request_notifications.start_mail`.
     """
@@ -75,6 +76,8 @@ def move(
     values |= {"state": to_state, "version": request.c.version + 1, "changed_at": now}
     if to_state in ENDED:
         values |= {"ended_at": now, "password_seal": None}
+    if to_state is RequestState.SCHEDULED:
+        values.setdefault("off_peak", False)
     condition = (request.c.id == request_id) & (request.c.state == from_state)
     if version is not None:
         condition &= request.c.version == version

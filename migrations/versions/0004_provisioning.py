@@ -7,6 +7,8 @@ Create Date: 2026-11-21 08:00:00
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -559,6 +561,7 @@ def upgrade() -> None:
         sa.Column("domain_proved_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("comment", sa.String(length=2000), server_default="", nullable=False),
         sa.Column("scheduled_for", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("off_peak", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column(
             "customer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
         ),
@@ -714,6 +717,13 @@ def upgrade() -> None:
         ["next_attempt_at"],
         sqlite_where=sa.text("state IN ('running', 'rolling_back')"),
         postgresql_where=sa.text("state IN ('running', 'rolling_back')"),
+    )
+    op.create_index(
+        "ix_provisioning_runs_leased",
+        "provisioning_runs",
+        ["lease_expires_at"],
+        sqlite_where=sa.text("lease_token IS NOT NULL"),
+        postgresql_where=sa.text("lease_token IS NOT NULL"),
     )
 
     op.create_table(
@@ -881,6 +891,7 @@ def upgrade() -> None:
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("mailed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
@@ -905,9 +916,17 @@ def upgrade() -> None:
         "ix_request_notifications_of_request", "request_notifications", ["request_id", "id"]
     )
     op.create_index(
+        "uq_request_notifications_one_waiting",
+        "request_notifications",
+        ["transition_id"],
+        unique=True,
+        sqlite_where=sa.text("mailed_at IS NULL AND failed_at IS NULL"),
+        postgresql_where=sa.text("mailed_at IS NULL AND failed_at IS NULL"),
+    )
+    op.create_index(
         "ix_request_notifications_unmailed",
         "request_notifications",
-        ["created_at"],
+        ["next_attempt_at"],
         sqlite_where=sa.text("mailed_at IS NULL AND failed_at IS NULL"),
         postgresql_where=sa.text("mailed_at IS NULL AND failed_at IS NULL"),
     )
@@ -959,8 +978,38 @@ def upgrade() -> None:
             ["template_version_id"],
             ["id"],
         )
+        _change_statuses(batch_op, ("creating", "active", "suspended", "deleted"))
+    with op.batch_alter_table(
+        "local_platform_accounts", reflect_kwargs={"resolve_fks": False}
+    ) as changes:
+        changes.add_column(
+            sa.Column(
+                "tenant_reference",
+                sa.String(length=64).with_variant(
+                    sa.String(length=64, collation="C"), "postgresql"
+                ),
+                nullable=True,
+            )
+        )
+        changes.create_foreign_key(
+            "fk_local_platform_accounts_tenant",
+            "local_platform_tenants",
+            ["tenant_reference"],
+            ["reference"],
+            ondelete="CASCADE",
+        )
+        changes.create_index("ix_local_platform_accounts_tenant_reference", ["tenant_reference"])
 
     _give_defaults()
+
+
+def _change_statuses(changes: Any, words: tuple[str, ...]) -> None:
+    """A customer that is being created is none of those that there were."""
+    listed = ", ".join(f"'{word}'" for word in words)
+    changes.drop_constraint(op.f("ck_customers_customerstatus"), type_="check")
+    changes.create_check_constraint(
+        op.f("ck_customers_customerstatus"), sa.text(f"status IN ({listed})")
+    )
 
 
 def _give_defaults() -> None:
@@ -977,10 +1026,18 @@ def _give_defaults() -> None:
 
 
 def downgrade() -> None:
+    op.execute("UPDATE customers SET status = 'deleted' WHERE status = 'creating'")
+    with op.batch_alter_table(
+        "local_platform_accounts", reflect_kwargs={"resolve_fks": False}
+    ) as changes:
+        changes.drop_index("ix_local_platform_accounts_tenant_reference")
+        changes.drop_constraint("fk_local_platform_accounts_tenant", type_="foreignkey")
+        changes.drop_column("tenant_reference")
     with op.batch_alter_table("customers", reflect_kwargs={"resolve_fks": False}) as changes:
         changes.drop_constraint(
             "fk_customers_template_version_id_service_template_versions", type_="foreignkey"
         )
+        _change_statuses(changes, ("active", "suspended", "deleted"))
         for column in _CUSTOMER_COLUMNS:
             changes.drop_column(column)
     with op.batch_alter_table(
