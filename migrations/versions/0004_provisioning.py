@@ -616,23 +616,64 @@ def upgrade() -> None:
         sa.UniqueConstraint("customer_id", name=op.f("uq_subscription_requests_customer_id")),
     )
     op.create_index(
-        "ix_subscription_requests_by_email", "subscription_requests", ["contact_email_key", "id"]
-    )
-    op.create_index(
-        "ix_subscription_requests_by_group", "subscription_requests", ["group_id", "id"]
-    )
-    op.create_index(
-        "ix_subscription_requests_by_group_state",
+        "ix_subscription_requests_state_by_submitted",
         "subscription_requests",
-        ["group_id", "state", "id"],
+        ["state", "submitted_at", "id"],
     )
-    op.create_index("ix_subscription_requests_by_name", "subscription_requests", ["name_key", "id"])
     op.create_index(
-        "ix_subscription_requests_by_short_name", "subscription_requests", ["short_name_key", "id"]
+        "ix_subscription_requests_state_by_changed",
+        "subscription_requests",
+        ["state", "changed_at", "id"],
     )
-    op.create_index("ix_subscription_requests_by_state", "subscription_requests", ["state", "id"])
     op.create_index(
-        "ix_subscription_requests_by_upn_suffix", "subscription_requests", ["upn_suffix", "id"]
+        "ix_subscription_requests_state_by_name",
+        "subscription_requests",
+        ["state", "name_key", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_state_by_short_name",
+        "subscription_requests",
+        ["state", "short_name_key", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_state_by_upn_suffix",
+        "subscription_requests",
+        ["state", "upn_suffix", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_state_by_email",
+        "subscription_requests",
+        ["state", "contact_email_key", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_group_by_submitted",
+        "subscription_requests",
+        ["group_id", "state", "submitted_at", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_group_by_changed",
+        "subscription_requests",
+        ["group_id", "state", "changed_at", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_group_by_name",
+        "subscription_requests",
+        ["group_id", "state", "name_key", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_group_by_short_name",
+        "subscription_requests",
+        ["group_id", "state", "short_name_key", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_group_by_upn_suffix",
+        "subscription_requests",
+        ["group_id", "state", "upn_suffix", "id"],
+    )
+    op.create_index(
+        "ix_subscription_requests_group_by_email",
+        "subscription_requests",
+        ["group_id", "state", "contact_email_key", "id"],
     )
     op.create_index(
         "ix_subscription_requests_due",
@@ -642,7 +683,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'scheduled'"),
     )
     op.create_index(
-        "ix_subscription_requests_of_author", "subscription_requests", ["created_by_id", "id"]
+        "ix_subscription_requests_of_author",
+        "subscription_requests",
+        ["created_by_id", "state", "id"],
     )
     op.create_index(
         "uq_subscription_requests_held_name",
