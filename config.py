@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import email_validator
+import phonenumbers
 from cryptography.fernet import Fernet
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -124,6 +126,7 @@ class Settings:
     trusted_proxies: int
     provider_name: str
     provider_accent: str
+    provider_country: str
     support_email: str
     mail_server: str
     mail_port: int
@@ -142,6 +145,8 @@ class Settings:
     session_absolute_hours: int
     change_generated_password: bool
     reset_link_minutes: int
+    domain_proof: bool
+    dns_servers: tuple[tuple[str, int], ...]
     selection_limit: int
     recent_mail_minutes: int
     delivery_connections: int
@@ -201,6 +206,7 @@ class Settings:
             trusted_proxies=read.integer("TRUSTED_PROXIES", 0, 0, 10),
             provider_name=read.text("PROVIDER_NAME", "Foyer Communications"),
             provider_accent=_colour(read, "PROVIDER_ACCENT", "#1f5fbf"),
+            provider_country=_country(read, "PROVIDER_COUNTRY", "BE"),
             support_email=_email(read, "SUPPORT_EMAIL", "support@foyer.example"),
             mail_server=mail_server or "127.0.0.1",
             mail_port=read.integer("MAIL_PORT", 25 if mail_server else 8025, 1, 65535),
@@ -223,6 +229,8 @@ class Settings:
             session_absolute_hours=read.integer("SESSION_ABSOLUTE_HOURS", 12, 1, 168),
             change_generated_password=read.flag("CHANGE_GENERATED_PASSWORD", True),
             reset_link_minutes=read.integer("RESET_LINK_MINUTES", 60, 5, 1440),
+            domain_proof=read.flag("DOMAIN_PROOF", False),
+            dns_servers=_dns_servers(read, "DNS_SERVERS"),
             selection_limit=read.integer("SELECTION_LIMIT", 25, 1, 500),
             recent_mail_minutes=read.integer("RECENT_MAIL_MINUTES", 10, 0, 1440),
             delivery_connections=read.integer("DELIVERY_CONNECTIONS", 2, 1, 32),
@@ -437,6 +445,34 @@ def _hook_secret(read: _Reader, name: str) -> str:
             "Make one with: echo whsec_$(openssl rand -base64 32)."
         )
     return raw
+
+
+def _country(read: _Reader, name: str, default: str) -> str:
+    raw = read.text(name, default)
+    if raw.upper() not in phonenumbers.SUPPORTED_REGIONS:
+        read.faults.append(f"{name} is {raw!r}. Write the two letters of a country, such as BE.")
+    return raw.upper()
+
+
+def _dns_servers(read: _Reader, name: str) -> tuple[tuple[str, int], ...]:
+    """Address and port of each; none for those of the system."""
+    servers = []
+    for given in filter(None, (part.strip() for part in read.text(name).split(","))):
+        try:
+            address, port = str(ipaddress.ip_address(given.strip("[]"))), 53
+        except ValueError:
+            host, _, digits = given.rpartition(":")
+            try:
+                address, port = str(ipaddress.ip_address(host.strip("[]"))), int(digits)
+            except ValueError:
+                address, port = "", 0
+        if not 0 < port <= 65535:
+            read.faults.append(
+                f"{name} has {given!r}. Write IP addresses, such as 9.9.9.9 or 127.0.0.1:5353, "
+                "separated by commas."
+            )
+        servers.append((address, port))
+    return tuple(servers)
 
 
 def _colour(read: _Reader, name: str, default: str) -> str:

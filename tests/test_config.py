@@ -263,3 +263,26 @@ def suppress_settings_error(faults: list[str]) -> Iterator[None]:
 def test_the_environment_of_the_tests_is_not_read() -> None:
     assert Settings.from_env({"SECRET_KEY": "x"}).database_url.startswith("sqlite:///")
     assert "FOYER_ENV" not in os.environ or os.environ["FOYER_ENV"]
+
+
+def test_the_provider_country_is_one_that_has_telephone_numbers() -> None:
+    settings = Settings.from_env({"SECRET_KEY": "x" * 32, "PROVIDER_COUNTRY": "nl"})
+    assert settings.provider_country == "NL"
+    for wrong in ("Belgium", "XX", "001", "B"):
+        (fault,) = faults_of(PROVIDER_COUNTRY=wrong)
+        assert fault.startswith("PROVIDER_COUNTRY is ")
+
+
+def test_name_servers_are_addresses_with_or_without_a_port() -> None:
+    given = "9.9.9.9, 127.0.0.1:5353,2620:fe::fe , [::1]:5353"
+    settings = Settings.from_env({"SECRET_KEY": "x" * 32, "DNS_SERVERS": given})
+    assert settings.dns_servers == (
+        ("9.9.9.9", 53),
+        ("127.0.0.1", 5353),
+        ("2620:fe::fe", 53),
+        ("::1", 5353),
+    )
+    assert Settings.from_env({"SECRET_KEY": "x" * 32}).dns_servers == ()
+    faults = faults_of(DNS_SERVERS="dns.example, 127.0.0.1:0, 127.0.0.1:x, 127.0.0.1:70000")
+    assert len(faults) == 4
+    assert all(fault.startswith("DNS_SERVERS has ") for fault in faults)

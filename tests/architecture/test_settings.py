@@ -8,7 +8,16 @@ import re
 from tests.architecture.sources import ROOT, attributes, sources, tree_of
 
 _READERS = {"text", "flag", "number", "integer", "numbers"}
-_HELPERS = {"_url", "_email", "_colour", "_bounce_address", "_listen", "_hook_secret"}
+_HELPERS = {
+    "_url",
+    "_email",
+    "_colour",
+    "_country",
+    "_dns_servers",
+    "_bounce_address",
+    "_listen",
+    "_hook_secret",
+}
 _NAME = re.compile(r"[A-Z][A-Z0-9_]+")
 OF_THE_TOOLS = {"MAILBOX_PORT"}
 """Settings that only `make run` reads."""
