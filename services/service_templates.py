@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models import RegistrationLink, ServiceOption, ServiceTemplateVersion
-from services.actors import Actor
+import sqlalchemy as sa
+from sqlalchemy.orm import joinedload, selectinload
+
+from extensions import db
+from models import (
+    Audience,
+    OptionKind,
+    RegistrationLink,
+    ServiceOption,
+    ServiceTemplate,
+    ServiceTemplateVersion,
+)
+from services.actors import Actor, Permission, groups_of
+from services.errors import InvalidInput, NotFound
+
+_SHOWN = 40
 
 
 def list_offered(
@@ -15,16 +29,41 @@ def list_offered(
     """The published versions that an actor may pick, with template, options and bundles loaded.
 
     A prospect sees those for everybody and the one that his invitation presets; staff sees all,
-    those limited to groups the templates of their groups.
+    those limited to groups the templates of their groups. Raises Forbidden.
     """
-    raise NotImplementedError
+    actor.require(Permission.TENANTS_REGISTER)
+    query = (
+        sa.select(ServiceTemplateVersion)
+        .join(ServiceTemplate, ServiceTemplate.published_version_id == ServiceTemplateVersion.id)
+        .where(_is_offered(actor, invitation))
+        .options(
+            joinedload(ServiceTemplateVersion.template),
+            joinedload(ServiceTemplateVersion.group),
+            selectinload(ServiceTemplateVersion.options),
+            selectinload(ServiceTemplateVersion.bundles),
+        )
+        .order_by(ServiceTemplate.position, ServiceTemplate.name_key)
+    )
+    return list(db.session.scalars(query))
+
+
+def _is_offered(actor: Actor, invitation: RegistrationLink | None) -> sa.ColumnElement[bool]:
+    if actor.is_staff:
+        if actor.all_groups:
+            return sa.true()
+        return ServiceTemplateVersion.group_id.in_(groups_of(actor))
+    preset = invitation.template_id if invitation is not None else None
+    return sa.or_(ServiceTemplate.audience == Audience.EVERYBODY, ServiceTemplate.id == preset)
 
 
 def get_offered(
     actor: Actor, invitation: RegistrationLink | None, template_id: int
 ) -> ServiceTemplateVersion:
-    """The published version of one of these. Raises NotFound."""
-    raise NotImplementedError
+    """The published version of one of these. Raises NotFound and Forbidden."""
+    for version in list_offered(actor, invitation):
+        if version.template_id == template_id:
+            return version
+    raise NotFound("There is no such service template, or it is not offered to you.")
 
 
 def option_field(version: ServiceTemplateVersion, option: ServiceOption) -> str:
@@ -37,7 +76,38 @@ def check_option(version: ServiceTemplateVersion, option: ServiceOption, text: s
 
     Nothing typed is the default. Raises InvalidInput naming the option's field.
     """
-    raise NotImplementedError
+    field = option_field(version, option)
+    chosen = text.strip() or option.default
+    shown = f"“{chosen[:_SHOWN]}”"
+    match option.kind:
+        case OptionKind.CHOICE:
+            if chosen not in option.choices:
+                words = ", ".join(option.choices)
+                raise InvalidInput(
+                    field, f"{option.label}: {shown} is not among the choices: {words}."
+                )
+            return chosen
+        case OptionKind.COUNT:
+            lowest, highest = option.minimum or 0, option.maximum or 0
+            count = int(chosen) if chosen.isdecimal() and len(chosen) <= 9 else None
+            if count is None or not lowest <= count <= highest:
+                raise InvalidInput(
+                    field,
+                    f"{option.label}: {shown} is not a whole number from {lowest:,} to "
+                    f"{highest:,}.",
+                )
+            return count
+        case OptionKind.YES_NO:
+            if chosen not in {"yes", "no"}:
+                raise InvalidInput(field, f"{option.label}: {shown} is neither yes nor no.")
+            return chosen == "yes"
+
+
+def show_option(value: Any) -> str:
+    """A chosen value in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def check_options(version: ServiceTemplateVersion, typed: Mapping[str, str]) -> dict[str, Any]:
