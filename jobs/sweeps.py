@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extensions import queues
-from services import claim_recovery, deliveries, reset_links, sign_ins
+from services import claim_recovery, deliveries, request_notifications, reset_links, sign_ins
 
 
 def sweep() -> None:
@@ -20,4 +20,6 @@ def sweep() -> None:
     if not queues["default"].count:  # Those that wait there already are not asked for again.
         for link_id in reset_links.list_unmailed():
             queues.enqueue("default", "jobs.reset_links.mail_reset_link", link_id)
+        for notification_id in request_notifications.list_unmailed():
+            queues.enqueue("default", "jobs.requests.mail_notification", notification_id)
     sign_ins.delete_stale_rows()

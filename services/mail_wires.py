@@ -140,7 +140,7 @@ class MailWires:
             return True
         if answer.code == _CLOSING_DOWN and self._carried[connection]:
             return False  # As many mails as it takes on one connection.
-        if _concerns_all_mail(answer, mail.smtputf8):
+        if concerns_all_mail(answer, mail.smtputf8):
             self._block(answer.text)
             return False
         if not answer.connection_usable:
@@ -159,7 +159,7 @@ class MailWires:
             mail_lines.block_line(reason)
 
 
-def _concerns_all_mail(answer: Answer, needs_smtputf8: bool) -> bool:
+def concerns_all_mail(answer: Answer, needs_smtputf8: bool) -> bool:
     """Whether the next mail would meet the same answer: closing down, or the sender is refused.
 
     552 is about the size of this one message, and SMTPUTF8 is asked for by few recipients.

@@ -104,6 +104,56 @@ _ALL = (
         system_only=True,
     ),
     Placeholder("valid for", "How long the link works", "30 minutes", system_only=True),
+    Placeholder(
+        "tenant name", "Name of the tenant of a request", "KentonElectronics", system_only=True
+    ),
+    Placeholder(
+        "planned start",
+        "When the tenant is to be set up, in the reader's time zone",
+        "Saturday 21 November 2026, 22:00 (Central European Standard Time)",
+        system_only=True,
+    ),
+    Placeholder(
+        "planned end",
+        "End of the off-peak hours of the planned start",
+        "Sunday 22 November 2026, 06:00 (Central European Standard Time)",
+        system_only=True,
+    ),
+    Placeholder(
+        "reason",
+        "What the provider wrote about a request",
+        "The name is that of another company.\nChoose your own.",
+        kind=Kind.MULTILINE,
+        system_only=True,
+    ),
+    Placeholder(
+        "request link",
+        "Address of a request, for who may open it",
+        "https://portal.example/tenant-creation-management/1",
+        kind=Kind.URL,
+        system_only=True,
+    ),
+    Placeholder(
+        "change link",
+        "Address where a request is changed, for who may open it",
+        "https://portal.example/tenant-registration/1/template",
+        kind=Kind.URL,
+        system_only=True,
+    ),
+    Placeholder(
+        "registration page",
+        "Address where a prospect gets in",
+        "https://portal.example/tenant-registration",
+        kind=Kind.URL,
+        system_only=True,
+    ),
+    Placeholder(
+        "forgot link",
+        "Address where one asks for a new password",
+        "https://portal.example/password/forgot",
+        kind=Kind.URL,
+        system_only=True,
+    ),
 )
 
 PLACEHOLDERS: Mapping[str, Placeholder] = {entry.name: entry for entry in _ALL}

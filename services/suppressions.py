@@ -26,7 +26,7 @@ from models import (
     table_of,
 )
 from services.actors import Actor, Permission
-from services.audit_events import record_event
+from services.audit_events import insert_event, record_event
 from services.errors import InvalidInput, NotFound
 from services.paging import Page, keyset_page
 from services.transactions import upsert
@@ -200,3 +200,21 @@ def clear_suppressions(
     if not cleared:
         raise NotFound("These addresses are not suppressed any more.")
     return cleared
+
+
+def clear_address(connection: sa.Connection, actor: Actor, address: str) -> None:
+    """Let mail go to `address` again, whoever's it is; the caller checked that the actor may."""
+    row = connection.execute(
+        sa.delete(Suppression)
+        .where(Suppression.email_key == fold(address))
+        .returning(Suppression.id, Suppression.reason)
+    ).one_or_none()
+    if row is not None:
+        insert_event(
+            connection,
+            actor,
+            "suppression.cleared",
+            object_type="suppression",
+            object_id=row.id,
+            detail={"email": fold(address), "reason": row.reason},
+        )
