@@ -1,0 +1,1 @@
+"""Tenant Registration: getting in, and the wizard."""

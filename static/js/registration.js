@@ -1,0 +1,113 @@
+// What Tenant Registration gains from scripts: it is saved and checked while one types, an error is shown
+// once its field is left, and nothing typed is lost with the page. It works without this file.
+
+const form = document.getElementById("wizard");
+
+if (form) {
+  let unsaved = false;
+  let saving = null;
+  let waiting = null;
+
+  const isStale = () => document.querySelector("[data-stale]") !== null;
+
+  // The form's own first fault is in focus already; from then on each field is checked as it is left.
+  const fieldOf = (element) => element.closest?.(".field-live");
+  let last = null;
+
+  function showFaults() {
+    for (const field of form.querySelectorAll(".field-live")) {
+      const input = field.querySelector("input, select, textarea");
+      const isWrong = "left" in field.dataset && field.querySelector(".error").textContent.trim() !== "";
+      if (isWrong) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+    }
+  }
+
+  form.addEventListener("focusin", (event) => {
+    // Not when a button takes the focus: what appears above it would move it from under the pointer.
+    if (event.target.matches("button")) return;
+    const field = fieldOf(event.target);
+    if (last && last !== field) {
+      last.dataset.left = "";
+      showFaults();
+    }
+    last = field;
+  });
+
+  // A fragment that says what is there already is not put in, so that it is not read out again.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const { target, fragment } = event.detail;
+    const said = fragment.firstElementChild;
+    if (target.matches(".error, .confirmation") && said && target.innerHTML.trim() === said.innerHTML.trim()) {
+      event.detail.shouldSwap = false;
+    }
+  });
+
+  form.addEventListener("input", () => {
+    unsaved = true;
+  });
+  form.addEventListener("change", () => {
+    unsaved = true;
+  });
+
+  form.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target !== form) return;
+    if (isStale() || "sent" in form.dataset) {
+      event.preventDefault();
+      return;
+    }
+    saving = event.detail.xhr;
+    unsaved = false;
+  });
+
+  form.addEventListener("htmx:afterRequest", (event) => {
+    if (event.target !== form || event.detail.xhr !== saving) return;
+    if (!event.detail.successful) unsaved = true;
+    saving = null;
+    showFaults();
+    if (waiting) {
+      const button = waiting;
+      waiting = null;
+      form.requestSubmit(button);
+    }
+  });
+
+  // A button waits for a saving that is under way: the form is sent with the draft's newest version. This
+  // listener comes before the one that lets a form be sent only once.
+  addEventListener("submit", (event) => {
+    if (event.target !== form) return;
+    if (saving) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      waiting = event.submitter;
+      return;
+    }
+    unsaved = false;
+  }, true);
+
+  // Whoever leaves by a link keeps what the pause after the last key had no time to save.
+  addEventListener("pagehide", () => {
+    if (!unsaved || isStale()) return;
+    unsaved = false;
+    const body = new URLSearchParams(new FormData(form));
+    fetch(form.getAttribute("hx-post"), { method: "POST", body, keepalive: true, headers: { "HX-Request": "true" } });
+  });
+
+  // What the browser kept of a page is older than the draft.
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
+
+  form.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-fills]");
+    if (!button) return;
+    const input = document.getElementById(button.dataset.fills);
+    event.preventDefault();
+    input.value = button.value;
+    input.focus();
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+
+  // A refused form answers with the tab that has to be mended, which has an address of its own.
+  if (form.dataset.address) history.replaceState(null, "", form.dataset.address);
+}
