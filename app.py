@@ -11,10 +11,12 @@ import cli
 from blueprints import errors, pages, security
 from blueprints.account.views import bp as account
 from blueprints.commands.views import bp as commands
+from blueprints.customer_home.views import bp as customer_home
 from blueprints.customers.views import bp as customers
 from blueprints.hooks.views import bp as hooks
 from blueprints.mailings.views import bp as mailings
 from blueprints.mailings.views import staff_bp as staff_mailings
+from blueprints.parameters.views import bp as parameters
 from blueprints.suppressions.views import bp as suppressions
 from blueprints.system.views import bp as system
 from blueprints.users.views import bp as users
@@ -24,10 +26,12 @@ from extensions import csrf, db, login_manager, migrate, queues
 BLUEPRINTS = (
     account,
     commands,
+    customer_home,
     customers,
     hooks,
     mailings,
     staff_mailings,
+    parameters,
     suppressions,
     system,
     users,

@@ -60,11 +60,17 @@ def nav_items() -> list[NavItem]:
         items.append(NavItem("Commands", "square-terminal", href, here == "commands"))
     if customer is not None and actor.may(Permission.USERS_READ):
         web_id = customer.web_id
+        href = url_for("customer_home.index", web_id=web_id)
+        items.append(NavItem("Home", "house", href, here == "customer_home"))
         href = url_for("users.index", web_id=web_id)
         items.append(NavItem("Users", "users", href, here in {"users", "suppressions"}))
         href = url_for("mailings.index", web_id=web_id)
         label = "Customer mailings" if current_user.is_staff else "Mailings"
         items.append(NavItem(label, "mail", href, here == "mailings"))
+        if actor.may(Permission.PARAMETERS_READ):
+            href = url_for("parameters.index", web_id=web_id)
+            label = "General parameters"
+            items.append(NavItem(label, "sliders-horizontal", href, here == "parameters"))
     at = request.endpoint
     if current_user.role in {Role.USER, Role.SUPERVISOR, Role.CUSTOMER_ADMIN}:
         href = url_for("account.services")
@@ -80,7 +86,7 @@ def home_for(user: Any) -> str:
     if actor.may(Permission.CUSTOMERS_READ):
         return url_for("customers.index")
     if actor.may(Permission.USERS_READ):
-        return url_for("users.index", web_id=user.customer.web_id)
+        return url_for("customer_home.index", web_id=user.customer.web_id)
     if user.customer_id is not None:
         return url_for("account.services")
     return url_for("account.profile")

@@ -207,25 +207,27 @@ def save_draft(
 
 def publish(
     actor: Actor, customer: Customer, typed: Mapping[str, str], *, version: int
-) -> GeneralParametersVersion:
+) -> GeneralParametersVersion | None:
     """Save what was typed as `save_draft` does and publish it, both or none.
 
-    Raises ParameterFaults, too, where a value is missing or only stands in for the customer's
-    own, and Conflict where nothing differs from what is published.
+    Returns None where it is what is published already. Raises ParameterFaults, too, where a value
+    is missing or only stands in for the customer's own.
     """
     actor.require(Permission.PARAMETERS_EDIT)
     values = _read_all(typed, customer)
 
-    def save_and_publish(connection: sa.Connection) -> int:
+    def save_and_publish(connection: sa.Connection) -> int | None:
         seen = _take(connection, customer, version)
         if faults := find_faults(values, seen.must_replace):
             raise ParameterFaults(faults)
         if seen.published is not None and not differing(seen.published, values):
-            raise Conflict("Nothing differs from what is published, so there is nothing to do.")
+            _write_draft(connection, actor, customer, seen, values)
+            return None
         _write_draft(connection, actor, customer, seen, values, always=True)
         return _write_version(connection, actor, customer, seen, values)
 
-    return get_version(actor, customer, run_transaction(save_and_publish))
+    number = run_transaction(save_and_publish)
+    return None if number is None else get_version(actor, customer, number)
 
 
 def discard_changes(actor: Actor, customer: Customer, *, version: int) -> list[str]:

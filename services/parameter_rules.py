@@ -12,15 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from email_validator import EmailNotValidError, validate_email
 
 from config import LANGUAGES
 from models import fold, is_storable
-from services import phone_numbers
+from services import countries, phone_numbers
 from services.errors import InvalidInput
 
 LONGEST_TEXT = 320
@@ -218,7 +216,7 @@ def _read_phone(parameter: Parameter, text: str, country: str) -> str:
 
 
 def _read_zone(parameter: Parameter, text: str, _country: str) -> str:
-    if text not in list_zones():
+    if not countries.is_time_zone(text):
         raise ValueError(f"{parameter.label} is not one of the list. Choose the nearest city.")
     return text
 
@@ -227,23 +225,6 @@ def _read_language(parameter: Parameter, text: str, _country: str) -> str:
     if text not in LANGUAGES:
         raise ValueError(f"{parameter.label} is one of {', '.join(LANGUAGES.values())}.")
     return text
-
-
-@cache
-def list_zones() -> tuple[str, ...]:
-    """The time zones that can be chosen, by name: those of places, and UTC."""
-    return tuple(
-        sorted(
-            name
-            for name in available_timezones()
-            if name == "UTC" or (name[0].isupper() and "/" in name and not _is_alias(name))
-        )
-    )
-
-
-def _is_alias(name: str) -> bool:
-    """Old names of countries and offsets, which are there only for old programs."""
-    return name.partition("/")[0] in {"Etc", "Brazil", "Canada", "Chile", "Mexico", "SystemV", "US"}
 
 
 _TO = "\u2013"  # The dash between two times.
@@ -284,8 +265,8 @@ def _read_span(parameter: Parameter, text: str) -> tuple[int, int]:
     start, end = (_read_time(parameter, each) for each in ends)
     if start >= end:
         raise ValueError(
-            f"{title_of(parameter)}: {_clock(start)} is not before {_clock(end)}. Hours over "
-            f"midnight are written on two days: {_clock(start)}{_TO}24:00, and from 00:00 on the next."
+            f"{title_of(parameter)}: {_clock(start)} is not before {_clock(end)}. Write hours "
+            f"over midnight on two days: {_clock(start)}{_TO}24:00, and from 00:00 on the next."
         )
     return start, end
 
@@ -347,7 +328,7 @@ def shown_text(parameter: Parameter, value: Any) -> str:
     if parameter.kind is ParameterKind.HOURS:
         return text[:1].upper() + text[1:]
     if parameter.kind is ParameterKind.ZONE:
-        return text.replace("_", " ")
+        return countries.time_zone_name(text)
     return text or "Not set"
 
 

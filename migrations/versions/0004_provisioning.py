@@ -1043,6 +1043,13 @@ def upgrade() -> None:
         )
         changes.create_index("ix_local_platform_accounts_tenant_reference", ["tenant_reference"])
 
+    op.create_index(
+        "ix_users_administrators",
+        "users",
+        ["customer_id", "id"],
+        sqlite_where=sa.text("role = 'customer_admin'"),
+        postgresql_where=sa.text("role = 'customer_admin'"),
+    )
     _give_defaults()
 
 
@@ -1069,6 +1076,7 @@ def _give_defaults() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_users_administrators", table_name="users")
     op.execute("UPDATE customers SET status = 'deleted' WHERE status = 'creating'")
     with op.batch_alter_table(
         "local_platform_accounts", reflect_kwargs={"resolve_fks": False}
