@@ -9,7 +9,14 @@ from babel.dates import format_date, format_time, get_timezone_name
 
 from extensions import get_settings
 from models import RequestNotification, Role, SubscriptionRequest
-from services import email_templates, mail_texts, messages, off_peak, provisioning_policy
+from services import (
+    countries,
+    email_templates,
+    mail_texts,
+    messages,
+    off_peak,
+    provisioning_policy,
+)
 from services.mail_html import FALLBACK_LANGUAGE, base_language
 
 _LOCALES = {"en": "en_GB", "de": "de", "fr": "fr", "nl": "nl"}
@@ -72,7 +79,7 @@ def _planned(notification: RequestNotification) -> tuple[datetime | None, dateti
 
 
 def _zone_of(request: SubscriptionRequest) -> ZoneInfo:
-    if request.time_zone in provisioning_policy.time_zones():
+    if countries.is_time_zone(request.time_zone):
         return ZoneInfo(request.time_zone)
     return provisioning_policy.load().zone
 

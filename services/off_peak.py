@@ -100,22 +100,27 @@ def find_stretch(moment: datetime, schedule: Schedule) -> Stretch | None:
     It is not looked back further than to yesterday's midnight, and not ahead beyond three weeks
     after the last exception.
     """
-    found: Stretch | None = None
     for stretch in _stretches(moment, schedule):
-        if found is not None:
-            if stretch.start > found.end:
-                break
-            found = Stretch(found.start, max(found.end, stretch.end))
-        elif stretch.end > moment:
-            found = stretch
-    return found
+        if stretch.end > moment:
+            return stretch
+    return None
 
 
 def _stretches(moment: datetime, schedule: Schedule) -> Iterator[Stretch]:
+    """The off-peak time from yesterday on, joined over midnights."""
     first = moment.astimezone(schedule.zone).date() - _DAY
     days = (_last_day(moment, schedule) - first).days
+    joined: Stretch | None = None
     for number in range(days + 1):
-        yield from hours_of(first + number * _DAY, schedule)
+        for part in hours_of(first + number * _DAY, schedule):
+            if joined is not None and part.start == joined.end:
+                joined = Stretch(joined.start, part.end)
+                continue
+            if joined is not None:
+                yield joined
+            joined = part
+    if joined is not None:
+        yield joined
 
 
 def _last_day(moment: datetime, schedule: Schedule) -> date:

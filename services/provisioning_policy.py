@@ -6,9 +6,8 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cache
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from redis.exceptions import RedisError
@@ -27,7 +26,7 @@ from models import (
     is_storable,
     utcnow,
 )
-from services import off_peak
+from services import countries, off_peak
 from services.actors import Actor, Permission, groups_of
 from services.audit_events import insert_event
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
@@ -290,18 +289,6 @@ def _require_switch(actor: Actor) -> None:
 # --- The plan ----------------------------------------------------------------------------------
 
 
-@cache
-def time_zones() -> tuple[str, ...]:
-    """The names of time zones that people live in, sorted."""
-    return tuple(
-        sorted(
-            name
-            for name in available_timezones()
-            if name == "UTC" or ("/" in name and not name.startswith(("posix/", "right/", "Etc/")))
-        )
-    )
-
-
 def change_limits(actor: Actor, *, version: int, time_zone: str, max_runs: int) -> None:
     """Set zone and cap. What is scheduled keeps its moment.
 
@@ -309,11 +296,10 @@ def change_limits(actor: Actor, *, version: int, time_zone: str, max_runs: int) 
     changed the plan since `version`, as all changes of it do.
     """
     actor.require(Permission.PROVISIONING_PLAN)
-    if time_zone not in time_zones():
+    if not countries.is_time_zone(time_zone):
         raise InvalidInput(
             "time_zone",
-            "This is no time zone. Choose a region and a city from the list, for example "
-            "Europe/Brussels.",
+            "This is no time zone. Choose one from the list, for example Belgium, Brussels.",
         )
     if not 1 <= max_runs <= MOST_RUNS:
         raise InvalidInput("max_runs", f"Runs at once: write a number from 1 to {MOST_RUNS}.")
