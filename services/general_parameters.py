@@ -33,7 +33,6 @@ from services.parameter_rules import (
     PARAMETERS,
     default_values,
     find_faults,
-    is_same,
     read_value,
     text_of,
 )
@@ -81,15 +80,6 @@ class Parameters:
     def differing(self) -> list[str]:
         """Names of the parameters whose draft differs from what is published."""
         return differing(self.published.values if self.published else None, self.draft)
-
-    @property
-    def stand_ins(self) -> set[str]:
-        """Names of the parameters that have the template's value and need the customer's own."""
-        return {
-            name
-            for name, value in self.must_replace.items()
-            if name in PARAMETERS and is_same(PARAMETERS[name], self.draft[name], value)
-        }
 
 
 # --- Reading -------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from services.general_parameters import DraftChanged, ParameterFaults, differing
 from services.parameter_rules import (
     PARAMETERS,
     ParameterGroup,
+    find_faults,
     read_value,
     shown_text,
     title_of,
@@ -174,11 +175,14 @@ def _show(
             for group in ParameterGroup
         ],
         differing=[title_of(PARAMETERS[name]) for name in parameters.differing],
+        obstacles=[
+            (name, title_of(PARAMETERS[name]))
+            for name in find_faults(parameters.draft, parameters.must_replace)
+        ],
         newest=general_parameters.list_versions(actor, customer, size=_NEWEST).rows,
         may_edit=actor.may(Permission.PARAMETERS_EDIT),
         is_overtaken=is_overtaken,
         shown_text=shown_text,
-        title_of=title_of,
     )
 
 
