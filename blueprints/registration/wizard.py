@@ -18,6 +18,7 @@ from blueprints.registration.wizard_forms import (
 from blueprints.registration.wizard_pages import (
     TABS,
     DraftShown,
+    FieldSaid,
     cards_of,
     describe_next,
     faults_elsewhere,
@@ -293,13 +294,17 @@ def autosave(request_id: int, tab: str) -> Response:
         )
     except StaleDraft:
         return _answer_saving(is_stale=True)
-    passwords = {"password": password, "confirmation": confirmation} if here is Tab.TENANT else {}
-    verdicts = registration_drafts.check_field(actor, request_id, here, typed | passwords)
     check = registration_drafts.check(draft)
+    said: dict[str, FieldSaid] = {}
+    if here is not Tab.TEMPLATE:  # Whose options are judged when they are submitted.
+        if here is Tab.TENANT:
+            typed |= {"password": password, "confirmation": confirmation}
+        said = said_of(typed, registration_drafts.check_field(actor, request_id, here, typed))
     return _answer_saving(
         draft=draft,
+        tab=here,
         tabs=tabs_of(check),
-        said=said_of([*FIELDS[here], *passwords], verdicts),
+        said=said,
         challenge=domain_proofs.find_challenge(draft) if here is Tab.TENANT else None,
         **_chosen(draft, check),
     )

@@ -303,4 +303,4 @@ def _next_off_peak(zone: str) -> str:
         return "which is now"
     clock = ZoneInfo(zone) if is_time_zone(zone) else provisioning_policy.load().zone
     local = planned.astimezone(clock)
-    return f"next from {local:%A} {local.day} {local:%B, %H:%M %Z} on"
+    return f"next on {local:%A} {local.day} {local:%B} at {local:%H:%M %Z}"
