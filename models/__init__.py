@@ -40,7 +40,7 @@ from models.service_templates import (
     ServiceTemplateVersion,
     StartRule,
 )
-from models.sessions import ResetLink, SelectedUser, SignInSession, SignInThrottle
+from models.sessions import ResetLink, SelectedUser, SignInSession, Throttle
 from models.subscription_requests import (
     NotificationKind,
     RequestCount,
@@ -113,7 +113,6 @@ __all__ = [
     "ServiceTemplateEmailTemplate",
     "ServiceTemplateVersion",
     "SignInSession",
-    "SignInThrottle",
     "SkipReason",
     "StartRule",
     "StepName",
@@ -121,6 +120,7 @@ __all__ = [
     "SubscriptionRequest",
     "Suppression",
     "TemplateKind",
+    "Throttle",
     "User",
     "UserGroup",
     "UserStatus",

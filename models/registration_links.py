@@ -27,8 +27,8 @@ class RegistrationLink(Base):
             "invited_by_id IS NOT NULL OR (template_id IS NULL AND group_id IS NULL)",
             name="presets_by_staff",
         ),
-        sa.Index("ix_registration_links_of_email", "email_key", "requested_at"),
-        sa.Index("ix_registration_links_invitations", "invited_by_id", "id"),
+        sa.Index("ix_registration_links_of_email", "email_key", "id"),
+        sa.Index("ix_registration_links_of_group", "group_id", "id"),
         sa.Index(
             "ix_registration_links_unmailed",
             "requested_at",

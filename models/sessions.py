@@ -1,4 +1,4 @@
-"""Signed-in sessions, what is selected in them, reset links and sign-in throttles."""
+"""Signed-in sessions, what is selected in them, reset links and throttles."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class ResetLink(Base):
     used_at: Mapped[datetime | None]
 
 
-class SignInThrottle(Base):
-    """Failed sign-ins counted per account or network address, and the wait that follows."""
+class Throttle(Base):
+    """Attempts counted per key (a login, a network), and the wait that follows too many."""
 
-    __tablename__ = "sign_in_throttles"
+    __tablename__ = "throttles"
 
     key: Mapped[str] = mapped_column(key_type(400), primary_key=True)
-    failures: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
     blocked_until: Mapped[datetime]
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)

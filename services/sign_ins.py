@@ -20,27 +20,23 @@ from models import (
     EmailTemplateVersion,
     Mailing,
     SignInSession,
-    SignInThrottle,
     TemplateKind,
     User,
     UserStatus,
     WelcomeState,
     fold,
     is_storable,
-    table_of,
     utcnow,
 )
-from services import passwords
+from services import passwords, throttles
 from services.actors import Actor
 from services.audit_events import record_event
 from services.delivery_results import PROVED_BY_READER
-from services.errors import InvalidInput, Throttled
+from services.errors import InvalidInput
 from services.mailing_ends import end_mailing_if_done
-from services.transactions import upsert
+from services.throttles import Limit
 
-_FREE_FAILURES = {"account": 3, "address": 20, "everywhere": 30}
-_LONGEST_WAIT = {"account": 60, "address": 60, "everywhere": 10}
-_FORGET_AFTER = timedelta(minutes=15)
+_LIMITS = {"account": Limit(3, 60), "address": Limit(20, 60), "everywhere": Limit(30, 10)}
 _SEEN_EVERY = timedelta(seconds=30)
 
 REFUSED = "The login or the password is wrong. Check both, or choose a new password below."
@@ -56,7 +52,7 @@ def sign_in(
     Raises Throttled, or InvalidInput with the same words for every wrong pair.
     """
     keys = _throttle_keys(login, address)
-    _refuse_if_throttled(keys)
+    throttles.refuse_if_throttled(keys.values())
     user = find_active_user(login)
     if user is None:
         passwords.spend_time(password)
@@ -70,19 +66,8 @@ def sign_in(
         )
         db.session.commit()
         raise InvalidInput("login", REFUSED)
-    db.session.execute(sa.delete(SignInThrottle).where(SignInThrottle.key == keys["account"]))
-    if replaces:
-        end_session(replaces)
-    token = secrets.token_urlsafe(32)
-    db.session.add(
-        SignInSession(
-            token_hash=_token_hash(token),
-            user_id=user.id,
-            address=address[:64],
-            user_agent=user_agent[:255],
-        )
-    )
-    record_event(Actor.from_user(user, address), "sign_in.succeeded", customer_id=user.customer_id)
+    throttles.forget_attempts(keys["account"])
+    token = begin_session(user, address=address, user_agent=user_agent, replaces=replaces)
     db.session.commit()
     return user, token
 
@@ -201,59 +186,41 @@ def _throttle_keys(login: str, address: str) -> dict[str, str]:
     The last is generous and its waits are short, so that guessing from elsewhere never locks the
     owner out. Logins are hashed, known or not.
     """
-    digest = hashlib.sha256(fold(login[:320]).encode("utf-8", "replace")).hexdigest()
+    digest = throttles.digest(login)
     keys = {"account": f"account:{digest}:{address[:64]}", "everywhere": f"everywhere:{digest}"}
     if address:
         keys["address"] = f"address:{address[:64]}"
     return keys
 
 
-def _refuse_if_throttled(keys: dict[str, str]) -> None:
-    now = utcnow()
-    until = db.session.scalar(
-        sa.select(sa.func.max(SignInThrottle.blocked_until)).where(
-            SignInThrottle.key.in_(keys.values()), SignInThrottle.blocked_until > now
-        )
-    )
-    if until is not None:
-        wait = max(1, round((until - now).total_seconds()))
-        raise Throttled(
-            f"Too many attempts. Try again in {wait} second{'s' if wait > 1 else ''}.", wait
-        )
-
-
 def _count_failure(keys: dict[str, str]) -> None:
-    """Count a failure; beyond the free ones every further wait is twice as long, up to a minute.
-
-    One statement counts, so that attempts at the same moment are all counted.
-    """
-    now = utcnow()
-    throttle = table_of(SignInThrottle)
     for kind, key in keys.items():
-        counted = upsert(throttle).values(key=key, failures=1, blocked_until=now, updated_at=now)
-        failures = db.session.scalar(
-            counted.on_conflict_do_update(
-                index_elements=["key"],
-                set_={
-                    "failures": sa.case(
-                        (throttle.c.updated_at < now - _FORGET_AFTER, 1),
-                        else_=throttle.c.failures + 1,
-                    ),
-                    "updated_at": now,
-                },
-            ).returning(throttle.c.failures)
-        )
-        beyond = (failures or 0) - _FREE_FAILURES[kind]
-        if beyond >= 0:
-            wait = min(2 ** min(beyond, 10), _LONGEST_WAIT[kind])
-            db.session.execute(
-                sa.update(SignInThrottle)
-                .where(SignInThrottle.key == key)
-                .values(blocked_until=now + timedelta(seconds=wait))
-            )
+        throttles.count_attempt(key, _LIMITS[kind])
 
 
 # --- Sessions --------------------------------------------------------------------------------
+
+
+def begin_session(
+    user: User, *, address: str = "", user_agent: str = "", replaces: str = ""
+) -> str:
+    """Begin a session of somebody who has proved who he is; returns its token.
+
+    `replaces` is the token of the session that it supersedes. The caller commits.
+    """
+    if replaces:
+        end_session(replaces)
+    token = secrets.token_urlsafe(32)
+    db.session.add(
+        SignInSession(
+            token_hash=_token_hash(token),
+            user_id=user.id,
+            address=address[:64],
+            user_agent=user_agent[:255],
+        )
+    )
+    record_event(Actor.from_user(user, address), "sign_in.succeeded", customer_id=user.customer_id)
+    return token
 
 
 def _token_hash(token: str) -> str:
@@ -318,9 +285,7 @@ def delete_stale_rows() -> None:
             SignInSession.last_seen_at < now - timedelta(minutes=settings.session_idle_minutes)
         )
     )
-    db.session.execute(
-        sa.delete(SignInThrottle).where(SignInThrottle.updated_at < now - _FORGET_AFTER)
-    )
+    throttles.delete_stale_throttles()
     db.session.commit()
 
 
@@ -333,7 +298,7 @@ def change_password(user: User, *, current: str, new: str, token: str, address: 
     Raises InvalidInput naming `current` or `new`, Throttled after wrong current passwords.
     """
     keys = _throttle_keys(user.login, address)
-    _refuse_if_throttled(keys)
+    throttles.refuse_if_throttled(keys.values())
     if not passwords.verify(user.password_hash, current):
         _count_failure(keys)
         db.session.commit()

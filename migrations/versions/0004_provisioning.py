@@ -327,12 +327,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_registration_links")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_registration_links_token_hash")),
     )
-    op.create_index(
-        "ix_registration_links_invitations", "registration_links", ["invited_by_id", "id"]
-    )
-    op.create_index(
-        "ix_registration_links_of_email", "registration_links", ["email_key", "requested_at"]
-    )
+    op.create_index("ix_registration_links_of_group", "registration_links", ["group_id", "id"])
+    op.create_index("ix_registration_links_of_email", "registration_links", ["email_key", "id"])
     op.create_index(
         "ix_registration_links_unmailed",
         "registration_links",
@@ -1050,7 +1046,26 @@ def upgrade() -> None:
         sqlite_where=sa.text("role = 'customer_admin'"),
         postgresql_where=sa.text("role = 'customer_admin'"),
     )
+    _replace_throttles("sign_in_throttles", "throttles", "attempts")
     _give_defaults()
+
+
+def _replace_throttles(old: str, new: str, counted: str) -> None:
+    """What they remember is of minutes."""
+    op.drop_table(old)
+    op.create_table(
+        new,
+        sa.Column(
+            "key",
+            sa.String(length=400).with_variant(sa.String(length=400, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column(counted, sa.Integer(), nullable=False),
+        sa.Column("blocked_until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f(f"pk_{new}")),
+    )
+    op.create_index(op.f(f"ix_{new}_updated_at"), new, ["updated_at"])
 
 
 def _change_statuses(changes: Any, words: tuple[str, ...]) -> None:
@@ -1076,6 +1091,7 @@ def _give_defaults() -> None:
 
 
 def downgrade() -> None:
+    _replace_throttles("throttles", "sign_in_throttles", "failures")
     op.drop_index("ix_users_administrators", table_name="users")
     op.execute("UPDATE customers SET status = 'deleted' WHERE status = 'creating'")
     with op.batch_alter_table(

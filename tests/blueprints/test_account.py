@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from blueprints.account.addresses import local_address
 from blueprints.security import passive, signed_in
 from extensions import db, queues
-from models import ResetLink, SignInSession, SignInThrottle, User, UserStatus, utcnow
+from models import ResetLink, SignInSession, Throttle, User, UserStatus, utcnow
 from services import passwords
 from services.demo_data import PASSWORD
 from tests.support.factories import find_customer, find_user, make_user
@@ -66,7 +66,7 @@ def age_session(app: Flask, **columns: timedelta) -> None:
 def end_waits(app: Flask) -> None:
     with app.app_context():
         db.session.execute(
-            sa.update(SignInThrottle).values(blocked_until=utcnow() - timedelta(seconds=1))
+            sa.update(Throttle).values(blocked_until=utcnow() - timedelta(seconds=1))
         )
         db.session.commit()
 

@@ -18,7 +18,7 @@ from models import (
     DeliveryState,
     MailingState,
     SignInSession,
-    SignInThrottle,
+    Throttle,
     User,
     WelcomeState,
     utcnow,
@@ -55,7 +55,7 @@ def start(users: list[User]) -> int:
 
 
 def signs_in(user: User, password: str) -> bool:
-    db.session.execute(sa.delete(SignInThrottle))
+    db.session.execute(sa.delete(Throttle))
     db.session.commit()
     db.session.expire_all()
     try:

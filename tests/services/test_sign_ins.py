@@ -15,7 +15,7 @@ from models import (
     AuditEvent,
     CustomerStatus,
     SignInSession,
-    SignInThrottle,
+    Throttle,
     User,
     UserStatus,
     utcnow,
@@ -51,7 +51,7 @@ def wait_it_out(**back: float) -> None:
     values: dict[str, Any] = {"blocked_until": utcnow() - timedelta(seconds=1)}
     if back:
         values["updated_at"] = utcnow() - timedelta(**back)
-    db.session.execute(sa.update(SignInThrottle).values(values))
+    db.session.execute(sa.update(Throttle).values(values))
     db.session.commit()
 
 
@@ -71,16 +71,16 @@ def test_waits_double_and_end_at_a_minute(user: User) -> None:
 def test_a_wait_is_counted_from_the_failure_not_from_a_refused_try(user: User) -> None:
     for _ in range(3):
         fail(user.login)
-    before = throttle_of(user).failures
+    before = throttle_of(user).attempts
     for _ in range(5):
         assert fail(user.login) >= 1
-    assert throttle_of(user).failures == before, "refused tries lengthen the wait"
+    assert throttle_of(user).attempts == before, "refused tries lengthen the wait"
 
 
-def throttle_of(user: User) -> SignInThrottle:
+def throttle_of(user: User) -> Throttle:
     db.session.expire_all()
     key = sign_ins._throttle_keys(user.login, ADDRESS)["account"]
-    return db.session.get_one(SignInThrottle, key)
+    return db.session.get_one(Throttle, key)
 
 
 def test_failures_are_forgotten_after_a_while(user: User) -> None:
@@ -89,7 +89,7 @@ def test_failures_are_forgotten_after_a_while(user: User) -> None:
         wait_it_out()
     wait_it_out(minutes=16)
     assert fail(user.login) == 0
-    assert throttle_of(user).failures == 1
+    assert throttle_of(user).attempts == 1
 
 
 def test_the_right_password_forgets_the_accounts_failures_but_not_the_others(user: User) -> None:
@@ -97,7 +97,7 @@ def test_the_right_password_forgets_the_accounts_failures_but_not_the_others(use
     for _ in range(2):
         fail(user.login)
     sign_ins.sign_in(user.login, PASSWORD, address=ADDRESS)
-    left = {row.key: row.failures for row in db.session.scalars(sa.select(SignInThrottle))}
+    left = {row.key: row.attempts for row in db.session.scalars(sa.select(Throttle))}
     keys = sign_ins._throttle_keys(user.login, ADDRESS)
     assert left == {keys["address"]: 2, keys["everywhere"]: 2}
 
@@ -120,7 +120,7 @@ def test_guesses_from_everywhere_make_everybody_wait_a_little(user: User) -> Non
 
 def test_neither_logins_nor_passwords_stand_in_the_throttles(user: User) -> None:
     fail(user.login)
-    keys = list(db.session.scalars(sa.select(SignInThrottle.key)))
+    keys = list(db.session.scalars(sa.select(Throttle.key)))
     assert not [key for key in keys if "user" in key or "wrong" in key]
 
 
@@ -147,7 +147,7 @@ def test_guesses_at_once_are_all_counted(app_context: Flask, user: User) -> None
     for thread in threads:
         thread.join()
     assert set(answers) <= {"InvalidInput", "Throttled"}, answers
-    assert throttle_of(user).failures == answers.count("InvalidInput")
+    assert throttle_of(user).attempts == answers.count("InvalidInput")
 
 
 @pytest.mark.parametrize(
@@ -213,12 +213,12 @@ def test_stale_rows_are_forgotten_and_live_ones_are_not(user: User) -> None:
     sign_ins.delete_stale_rows()
     count = sa.select(sa.func.count())
     assert db.session.scalar(count.select_from(SignInSession)) == 1
-    assert db.session.scalar(count.select_from(SignInThrottle)) == 3
+    assert db.session.scalar(count.select_from(Throttle)) == 3
     db.session.execute(sa.update(SignInSession).values(last_seen_at=utcnow() - timedelta(days=1)))
     wait_it_out(minutes=16)
     sign_ins.delete_stale_rows()
     assert db.session.scalar(count.select_from(SignInSession)) == 0
-    assert db.session.scalar(count.select_from(SignInThrottle)) == 0
+    assert db.session.scalar(count.select_from(Throttle)) == 0
 
 
 def test_every_sign_in_and_refusal_is_in_the_audit_trail(user: User) -> None:
