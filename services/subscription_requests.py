@@ -204,8 +204,10 @@ _SEARCHED = (R.name_key, R.short_name_key, R.upn_suffix, R.contact_email_key)
 def _strands(actor: Actor, wanted: RequestFilter, matches: list[int] | None) -> list[Strand]:
     """The parts that the list is merged from, each in the order of an index."""
     row_id, key = R.id.expression, _KEYS[wanted.sort]
-    # What has not been submitted has its place by its beginning.
-    own_key = sa.func.coalesce(R.submitted_at, R.created_at) if key is R.submitted_at else key
+    own_key = key
+    if wanted.sort in (RequestSort.NEWEST, RequestSort.OLDEST):
+        # What has not been submitted has its place by its beginning.
+        own_key = sa.func.coalesce(R.submitted_at, R.created_at)
     if matches is not None:
         found = among(db.session.connection(), row_id, matches)
         return [Strand(sa.select(R).where(found), own_key, row_id)]
@@ -221,10 +223,9 @@ def _submitted_parts(actor: Actor, wanted: RequestFilter) -> list[sa.ColumnEleme
     """Of staff: what was submitted in their groups, each part with its values in an index."""
     if not actor.is_staff:
         return []
-    group_ids: list[int | None] = [None]
+    groups: dict[RequestState, list[int]] | None = None
     if wanted.group_id is not None or not actor.all_groups:
-        seen = [group.id for group in list_groups(actor)]
-        group_ids = [each for each in seen if wanted.group_id in (None, each)]
+        groups = _find_groups_with(actor, wanted.group_id)
     parts = []
     for state in _states_of(wanted, _SUBMITTED):
         part = R.state == state
@@ -237,8 +238,24 @@ def _submitted_parts(actor: Actor, wanted: RequestFilter) -> list[sa.ColumnEleme
                 part &= R.created_by_id != actor.user_id
             elif not as_other:
                 part &= R.created_by_id == actor.user_id
-        parts += [part if each is None else part & (R.group_id == each) for each in group_ids]
+        if groups is None:
+            parts.append(part)
+        else:
+            parts += [part & (R.group_id == each) for each in groups.get(state, ())]
     return parts
+
+
+def _find_groups_with(actor: Actor, group_id: int | None) -> dict[RequestState, list[int]]:
+    """By state, the actor's groups that have requests in it; of one group if given."""
+    query = sa.select(RequestCount.state, RequestCount.group_id).where(RequestCount.requests > 0)
+    if group_id is not None:
+        query = query.where(RequestCount.group_id == group_id)
+    if not actor.all_groups:
+        query = query.where(RequestCount.group_id.in_(groups_of(actor)))
+    found: dict[RequestState, list[int]] = {}
+    for state, each in db.session.execute(query):
+        found.setdefault(state, []).append(each)
+    return found
 
 
 def _own_part(actor: Actor, wanted: RequestFilter) -> list[sa.ColumnElement[bool]]:
@@ -288,10 +305,7 @@ def _search(actor: Actor, wanted: RequestFilter) -> tuple[list[int], bool]:
         for column in _SEARCHED
         for scope in scopes
     ]
-    number = term.removeprefix("#")
-    if number.isascii() and number.isdecimal() and len(number) < 19:
-        selects += [sa.select(R.id).where(scope, R.id == int(number)) for scope in scopes]
-    found: dict[int, None] = {}
+    found = dict.fromkeys(_find_number(actor, wanted, term.removeprefix("#")))
     for start in range(0, len(selects), _SELECTS_AT_ONCE):
         parts = sa.union_all(*selects[start : start + _SELECTS_AT_ONCE]).subquery()
         # One request may match in every column.
@@ -303,6 +317,19 @@ def _search(actor: Actor, wanted: RequestFilter) -> tuple[list[int], bool]:
 
 
 _SELECTS_AT_ONCE = 100
+
+
+def _find_number(actor: Actor, wanted: RequestFilter, number: str) -> list[int]:
+    """The request of that number, if the filter shows it."""
+    if not (number.isascii() and number.isdecimal() and len(number) < 19):
+        return []
+    return [
+        each.id
+        for each in get_requests(actor, [int(number)])
+        if wanted.waiting in (None, waiting_of(actor, each))
+        and wanted.group_id in (None, each.group_id)
+        and each.state in _states_of(wanted, tuple(RequestState))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
