@@ -155,6 +155,8 @@ class Settings:
     delivery_slice_seconds: float
     delivery_retry_delays: tuple[float, ...]
     mail_down_delays: tuple[float, ...]
+    provisioning_timeout: float
+    provisioning_retry_delays: tuple[float, ...]
     lease_seconds: float
     sweep_seconds: float
 
@@ -241,6 +243,10 @@ class Settings:
                 "DELIVERY_RETRY_DELAYS", (60, 300, 900, 3600, 10800, 21600)
             ),
             mail_down_delays=read.numbers("MAIL_DOWN_DELAYS", (2, 5, 10, 20, 30)),
+            provisioning_timeout=read.number("PROVISIONING_TIMEOUT", 20, 0.5, 60),
+            provisioning_retry_delays=read.numbers(
+                "PROVISIONING_RETRY_DELAYS", (5, 15, 60, 300, 900)
+            ),
             lease_seconds=read.number("LEASE_SECONDS", 10, 2, 15),
             sweep_seconds=read.number("SWEEP_SECONDS", 15, 0.2, 15),
         )

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from extensions import queues
-from services import claim_recovery, deliveries, request_notifications, reset_links, sign_ins
+from services import (
+    claim_recovery,
+    deliveries,
+    provisioning,
+    request_notifications,
+    reset_links,
+    sign_ins,
+)
+
+_ENOUGH = 100
+"""Jobs in a queue beyond which no more are put there on suspicion."""
 
 
 def sweep() -> None:
@@ -22,4 +32,7 @@ def sweep() -> None:
             queues.enqueue("default", "jobs.reset_links.mail_reset_link", link_id)
         for notification_id in request_notifications.list_unmailed():
             queues.enqueue("default", "jobs.requests.mail_notification", notification_id)
+    provisioning.replan_missed()
+    if queues["default"].count < _ENOUGH:  # A queue that long is worked on, or by nobody.
+        provisioning.start_due()
     sign_ins.delete_stale_rows()

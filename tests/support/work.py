@@ -56,6 +56,8 @@ def environment(settings: Settings, **changes: str) -> dict[str, str]:
         "DELIVERY_CONNECTIONS": str(settings.delivery_connections),
         "DELIVERY_SLICE_SECONDS": str(settings.delivery_slice_seconds),
         "DELIVERY_RETRY_DELAYS": ",".join(map(str, settings.delivery_retry_delays)),
+        "PROVISIONING_TIMEOUT": str(settings.provisioning_timeout),
+        "PROVISIONING_RETRY_DELAYS": ",".join(map(str, settings.provisioning_retry_delays)),
         "MAIL_DOWN_DELAYS": ",".join(map(str, settings.mail_down_delays)),
         **changes,
     }
