@@ -38,7 +38,8 @@ class RequestState(StrEnum):
 
 
 _FREE = "('draft', 'completed', 'rejected', 'cancelled')"
-_HOLDS_NAMES = sa.text(f"state NOT IN {_FREE}")
+HOLDS_NAMES = sa.text(f"state NOT IN {_FREE}")
+"""The requests that hold their names: the condition of the indexes that keep these unique."""
 
 
 def _held(name: str, column: str) -> sa.Index:
@@ -47,8 +48,8 @@ def _held(name: str, column: str) -> sa.Index:
         name,
         column,
         unique=True,
-        sqlite_where=_HOLDS_NAMES,
-        postgresql_where=_HOLDS_NAMES,
+        sqlite_where=HOLDS_NAMES,
+        postgresql_where=HOLDS_NAMES,
     )
 
 

@@ -1,11 +1,33 @@
-"""Create Tenant: a draft without faults becomes a subscription request, once."""
+"""Create Tenant: a draft without faults becomes a subscription request, once.
+
+One transaction takes the draft in the version that was checked, holds its names by entering
+SUBMITTED, then looks once more at the customers: whoever else holds a name at that moment has
+committed it either in an open request, where a unique index refuses ours, or in a customer, where
+the look finds it.
+"""
 
 from __future__ import annotations
 
-from models import SubscriptionRequest
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from extensions import db
+from models import Customer, RequestState, StartRule, SubscriptionRequest, table_of, utcnow
+from services import provisioning, provisioning_policy, registration_drafts, request_notifications
 from services.actors import Actor
-from services.errors import ServiceError
-from services.registration_drafts import DraftCheck
+from services.errors import Conflict, ServiceError
+from services.registration_drafts import DraftCheck, StaleDraft
+from services.request_states import EDITABLE
+from services.request_transitions import Moved, count, move
+from services.transactions import run_transaction
+
+_TRIES = 5
+_NO_WINDOW = "No off-peak hours are planned, so the provider chooses when to start."
 
 
 class DraftFaults(ServiceError):
@@ -16,9 +38,159 @@ class DraftFaults(ServiceError):
         self.check = check
 
 
+class _Taken(Exception):
+    """Somebody took a name, or changed the draft, since it was checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """The draft as it was read and checked."""
+
+    id: int
+    state: RequestState
+    version: int
+    draft_version: int
+    group_id: int | None
+    submitted_at: datetime | None
+
+
 def submit(actor: Actor, request_id: int, *, draft_version: int) -> SubscriptionRequest:
     """Check everything again and submit; pressed again, the request is returned as it is.
 
-    Raises DraftFaults, StaleDraft when another window changed the draft since, and NotFound.
+    A template with approval waits for it; others are scheduled by their start rule, or wait for
+    the provider, too, when there are no off-peak hours to start in. Raises DraftFaults, StaleDraft
+    when another window changed the draft since, NotFound and Forbidden.
     """
-    raise NotImplementedError
+    for _ in range(_TRIES):
+        request = registration_drafts.find_own(actor, request_id)
+        if request.state not in EDITABLE:
+            return request
+        if request.draft_version != draft_version:
+            raise StaleDraft(request, None, {}, {})
+        checked = registration_drafts.check(request)
+        version = checked.template_version
+        if not checked.is_ready or version is None:
+            raise DraftFaults(checked)
+        draft = _Draft(
+            request.id,
+            request.state,
+            request.version,
+            request.draft_version,
+            request.group_id,
+            request.submitted_at,
+        )
+        work = partial(
+            _submit,
+            actor=actor,
+            draft=draft,
+            values=checked.values,
+            needs_approval=version.needs_approval,
+            rule=version.start_rule,
+        )
+        db.session.commit()  # Gives its connection back, which the transaction below may need.
+        try:
+            moved = run_transaction(work)
+        except (_Taken, IntegrityError, Conflict):
+            continue
+        _follow_up(moved)
+        return registration_drafts.find_own(actor, request_id)
+    raise Conflict(
+        "Others are registering tenants with the same names at this moment. Try again in a minute."
+    )
+
+
+def _submit(
+    connection: sa.Connection,
+    *,
+    actor: Actor,
+    draft: _Draft,
+    values: dict[str, Any],
+    needs_approval: bool,
+    rule: StartRule,
+) -> list[Moved]:
+    _take(connection, draft)
+    _change_group(connection, draft, values["group_id"])
+    now = utcnow()
+    submitted = move(
+        connection,
+        draft.id,
+        draft.state,
+        RequestState.SUBMITTED,
+        actor=actor,
+        version=draft.version,
+        comment="",
+        submitted_at=draft.submitted_at or now,
+        **values,
+    )
+    _look_at_customers(connection, values)
+    to_state, reason, further = _next(connection, now, needs_approval=needs_approval, rule=rule)
+    waits = move(
+        connection,
+        draft.id,
+        RequestState.SUBMITTED,
+        to_state,
+        actor=actor,
+        reason=reason,
+        **further,
+    )
+    return [submitted, waits]
+
+
+def _take(connection: sa.Connection, draft: _Draft) -> None:
+    """Let one of several presses go on; the others find the draft's version gone."""
+    request = table_of(SubscriptionRequest)
+    taken = connection.execute(
+        sa.update(request)
+        .where(
+            request.c.id == draft.id,
+            request.c.state == draft.state,
+            request.c.draft_version == draft.draft_version,
+        )
+        .values(draft_version=draft.draft_version + 1)
+    )
+    if not taken.rowcount:
+        raise _Taken
+
+
+def _change_group(connection: sa.Connection, draft: _Draft, group_id: int) -> None:
+    """Another template may belong to another group: the request is counted there from now on."""
+    if draft.group_id in {None, group_id}:
+        return
+    request = table_of(SubscriptionRequest)
+    connection.execute(sa.update(request).where(request.c.id == draft.id).values(group_id=group_id))
+    if draft.group_id is not None:
+        count(connection, draft.group_id, draft.state, RequestState.DRAFT)
+    count(connection, group_id, RequestState.DRAFT, draft.state)
+
+
+def _look_at_customers(connection: sa.Connection, values: dict[str, Any]) -> None:
+    taken = sa.select(Customer.id).where(
+        sa.or_(
+            Customer.name_key == values["name_key"],
+            Customer.short_name_key == values["short_name_key"],
+            Customer.upn_suffix == values["upn_suffix"],
+        )
+    )
+    if connection.execute(taken.limit(1)).first() is not None:
+        raise _Taken
+
+
+def _next(
+    connection: sa.Connection, now: datetime, *, needs_approval: bool, rule: StartRule
+) -> tuple[RequestState, str, dict[str, Any]]:
+    """State, reason and columns that follow SUBMITTED."""
+    if needs_approval or rule is StartRule.AT_APPROVAL:
+        return RequestState.AWAITING_APPROVAL, "", {}
+    if rule is StartRule.IMMEDIATE:
+        return RequestState.SCHEDULED, "", {"scheduled_for": now, "off_peak": False}
+    try:
+        planned = provisioning_policy.plan_start(now, connection)
+    except Conflict:
+        return RequestState.AWAITING_APPROVAL, _NO_WINDOW, {}
+    return RequestState.SCHEDULED, "", {"scheduled_for": planned, "off_peak": True}
+
+
+def _follow_up(moved: list[Moved]) -> None:
+    request_notifications.start_mail(moved)
+    if moved[-1].to_state is RequestState.SCHEDULED:
+        provisioning.start(moved[-1].request_id)
