@@ -7,6 +7,7 @@ from services import (
     claim_recovery,
     deliveries,
     provisioning,
+    registration_drafts,
     request_notifications,
     reset_links,
     sign_ins,
@@ -36,3 +37,4 @@ def sweep() -> None:
     if queues["default"].count < _ENOUGH:  # A queue that long is worked on, or by nobody.
         provisioning.start_due()
     sign_ins.delete_stale_rows()
+    registration_drafts.delete_stale_drafts()
