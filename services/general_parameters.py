@@ -319,16 +319,14 @@ def _take(connection: sa.Connection, customer: Customer, version: int | None) ->
             )
             .on_conflict_do_nothing()
         )
-    taken = sa.update(_DRAFTS).where(_DRAFTS.c.customer_id == customer.id)
-    if version is not None:
-        taken = taken.where(_DRAFTS.c.version == version)
     row = connection.execute(
         # Changes nothing, but from here on everybody else who writes has to wait.
-        taken.values(version=_DRAFTS.c.version).returning(
-            _DRAFTS.c.version, _DRAFTS.c.draft, _DRAFTS.c.must_replace
-        )
+        sa.update(_DRAFTS)
+        .where(_DRAFTS.c.customer_id == customer.id)
+        .values(version=_DRAFTS.c.version)
+        .returning(_DRAFTS.c.version, _DRAFTS.c.draft, _DRAFTS.c.must_replace)
     ).one_or_none()
-    if row is None:
+    if row is None or version not in {None, row.version}:
         raise DraftChanged
     newest = connection.execute(
         sa.select(_VERSIONS.c.number, _VERSIONS.c["values"].label("published"))
