@@ -43,6 +43,8 @@ R = SubscriptionRequest
 SEARCH_CAP = 500
 """Matches that a search takes, so that a short term costs as little as a long one."""
 
+OWN_CAP = 2000
+
 _SUBMITTED = tuple(state for state in RequestState if state is not S.DRAFT)
 _OPEN = tuple(state for state in _SUBMITTED if state not in ENDED)
 
@@ -202,24 +204,25 @@ _SEARCHED = (R.name_key, R.short_name_key, R.upn_suffix, R.contact_email_key)
 
 
 def _strands(actor: Actor, wanted: RequestFilter, matches: list[int] | None) -> list[Strand]:
-    """The parts that the list is merged from, each in the order of an index."""
+    """The parts that the list is merged from, each in the order of an index or short."""
     row_id, key = R.id.expression, _KEYS[wanted.sort]
-    own_key = key
-    if wanted.sort in (RequestSort.NEWEST, RequestSort.OLDEST):
+
+    def short(ids: list[int]) -> Strand:
         # What has not been submitted has its place by its beginning.
-        own_key = sa.func.coalesce(R.submitted_at, R.created_at)
+        started = sa.func.coalesce(R.submitted_at, R.created_at)
+        is_by_time = wanted.sort in (RequestSort.NEWEST, RequestSort.OLDEST)
+        found = among(db.session.connection(), row_id, ids)
+        return Strand(sa.select(R).where(found), started if is_by_time else key, row_id)
+
     if matches is not None:
-        found = among(db.session.connection(), row_id, matches)
-        return [Strand(sa.select(R).where(found), own_key, row_id)]
-    strands = [
-        Strand(sa.select(R).where(part), key, row_id) for part in _submitted_parts(actor, wanted)
+        return [short(matches)]
+    return [
+        short(_find_own(actor, wanted)),
+        *(Strand(sa.select(R).where(part), key, row_id) for part in _parts(actor, wanted)),
     ]
-    if own := _own_part(actor, wanted):
-        strands.append(Strand(sa.select(R).where(*own), own_key, row_id))
-    return strands or [Strand(sa.select(R).where(sa.false()), key, row_id)]
 
 
-def _submitted_parts(actor: Actor, wanted: RequestFilter) -> list[sa.ColumnElement[bool]]:
+def _parts(actor: Actor, wanted: RequestFilter) -> list[sa.ColumnElement[bool]]:
     """Of staff: what was submitted in their groups, each part with its values in an index."""
     if not actor.is_staff:
         return []
@@ -230,19 +233,40 @@ def _submitted_parts(actor: Actor, wanted: RequestFilter) -> list[sa.ColumnEleme
     for state in _states_of(wanted, _SUBMITTED):
         part = R.state == state
         if wanted.waiting is not None:
-            as_other = waiting_for(state, is_staff=True, is_author=False) is wanted.waiting
-            as_author = waiting_for(state, is_staff=True, is_author=True) is wanted.waiting
-            if not as_other and not as_author:
+            if waiting_for(state, is_staff=True, is_author=False) is not wanted.waiting:
                 continue
-            if not as_author:
+            if waiting_for(state, is_staff=True, is_author=True) is not wanted.waiting:
                 part &= R.created_by_id != actor.user_id
-            elif not as_other:
-                part &= R.created_by_id == actor.user_id
         if groups is None:
             parts.append(part)
         else:
             parts += [part & (R.group_id == each) for each in groups.get(state, ())]
     return parts
+
+
+def _find_own(actor: Actor, wanted: RequestFilter) -> list[int]:
+    """What belongs to the list because the actor made it, by the index of authors.
+
+    Of prospects everything, of staff their drafts and what waits for them as its author alone: not
+    more than a person makes, so up to OWN_CAP.
+    """
+    states = []
+    for state in _states_of(wanted, tuple(RequestState)):
+        word = waiting_for(state, is_staff=actor.is_staff, is_author=True)
+        if wanted.waiting not in (None, word):
+            continue
+        as_other = waiting_for(state, is_staff=actor.is_staff, is_author=False)
+        is_among_parts = actor.is_staff and wanted.waiting in (None, as_other)
+        if state is S.DRAFT or not is_among_parts:
+            states.append(state)
+    if not states:
+        return []
+    query = sa.select(R.id).where(R.created_by_id == actor.user_id, R.state.in_(states))
+    if actor.is_staff:
+        query = query.where(requests_in_scope(actor))
+        if wanted.group_id is not None:  # A draft gets its group when it is submitted.
+            query = query.where(R.group_id == wanted.group_id, R.state != S.DRAFT)
+    return list(db.session.scalars(query.order_by(R.id.desc()).limit(OWN_CAP)))
 
 
 def _find_groups_with(actor: Actor, group_id: int | None) -> dict[RequestState, list[int]]:
@@ -256,22 +280,6 @@ def _find_groups_with(actor: Actor, group_id: int | None) -> dict[RequestState, 
     for state, each in db.session.execute(query):
         found.setdefault(state, []).append(each)
     return found
-
-
-def _own_part(actor: Actor, wanted: RequestFilter) -> list[sa.ColumnElement[bool]]:
-    """Of prospects all that they made, of staff their drafts; empty where none is wanted."""
-    mine = (S.DRAFT,) if actor.is_staff else tuple(RequestState)
-    states = _states_of(wanted, mine)
-    if wanted.waiting is not None:
-        states = [
-            each
-            for each in states
-            if waiting_for(each, is_staff=actor.is_staff, is_author=True) is wanted.waiting
-        ]
-    # A draft has its group when it is submitted.
-    if not states or (actor.is_staff and wanted.group_id is not None):
-        return []
-    return [R.created_by_id == actor.user_id, R.state.in_(states)]
 
 
 def _states_of(wanted: RequestFilter, states: Sequence[RequestState]) -> list[RequestState]:
@@ -290,26 +298,26 @@ def _search(actor: Actor, wanted: RequestFilter) -> tuple[list[int], bool]:
     if not is_storable(term):
         return [], False
     lowest, beyond = prefix_range(term)
-    scopes = _submitted_parts(actor, wanted)
-    if own := _own_part(actor, wanted):
-        scopes.append(sa.and_(*own))
-    selects = [
+    own = among(db.session.connection(), R.id.expression, _find_own(actor, wanted))
+    begins = sa.or_(*((column >= lowest) & (column < beyond) for column in _SEARCHED))
+    selects, parts = [sa.select(R.id).where(own, begins)], _parts(actor, wanted)
+    selects += [
         sa.select(
             sa.select(R.id)
-            .where(scope, column >= lowest, column < beyond)
+            .where(part, column >= lowest, column < beyond)
             .order_by(column, R.id)
             .limit(SEARCH_CAP + 1)
             .subquery()
             .c.id
         )
         for column in _SEARCHED
-        for scope in scopes
+        for part in parts
     ]
     found = dict.fromkeys(_find_number(actor, wanted, term.removeprefix("#")))
     for start in range(0, len(selects), _SELECTS_AT_ONCE):
-        parts = sa.union_all(*selects[start : start + _SELECTS_AT_ONCE]).subquery()
+        together = sa.union_all(*selects[start : start + _SELECTS_AT_ONCE]).subquery()
         # One request may match in every column.
-        some = sa.select(parts.c.id).limit((SEARCH_CAP + 1) * len(_SEARCHED))
+        some = sa.select(together.c.id).limit((SEARCH_CAP + 1) * len(_SEARCHED))
         found |= dict.fromkeys(db.session.scalars(some))
         if len(found) > SEARCH_CAP:
             return list(found)[:SEARCH_CAP], True
