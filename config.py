@@ -39,6 +39,14 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class Registration(StrEnum):
+    """Who may register a tenant without being of the staff."""
+
+    OPEN = "open"
+    INVITATION = "invitation"
+    CLOSED = "closed"
+
+
 class SettingsError(Exception):
     """One or more settings are wrong or missing; `faults` has a sentence for each."""
 
@@ -145,6 +153,9 @@ class Settings:
     session_absolute_hours: int
     change_generated_password: bool
     reset_link_minutes: int
+    registration: Registration
+    registration_link_minutes: int
+    registration_invitation_days: int
     domain_proof: bool
     dns_servers: tuple[tuple[str, int], ...]
     selection_limit: int
@@ -231,6 +242,9 @@ class Settings:
             session_absolute_hours=read.integer("SESSION_ABSOLUTE_HOURS", 12, 1, 168),
             change_generated_password=read.flag("CHANGE_GENERATED_PASSWORD", True),
             reset_link_minutes=read.integer("RESET_LINK_MINUTES", 60, 5, 1440),
+            registration=_registration(read.text("REGISTRATION", "open"), read.faults),
+            registration_link_minutes=read.integer("REGISTRATION_LINK_MINUTES", 60, 5, 1440),
+            registration_invitation_days=read.integer("REGISTRATION_INVITATION_DAYS", 14, 1, 90),
             domain_proof=read.flag("DOMAIN_PROOF", False),
             dns_servers=_dns_servers(read, "DNS_SERVERS"),
             selection_limit=read.integer("SELECTION_LIMIT", 25, 1, 500),
@@ -403,6 +417,14 @@ def _email(read: _Reader, name: str, default: str) -> str:
     except email_validator.EmailNotValidError as error:
         read.faults.append(f"{name} is {raw!r}. {error}")
         return raw
+
+
+def _registration(word: str, faults: list[str]) -> Registration:
+    try:
+        return Registration(word.lower())
+    except ValueError:
+        faults.append(f"REGISTRATION is {word!r}. Write open, invitation or closed.")
+        return Registration.CLOSED
 
 
 def _bounce_address(read: _Reader, name: str, sender: str) -> str:

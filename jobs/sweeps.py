@@ -8,6 +8,7 @@ from services import (
     deliveries,
     provisioning,
     registration_drafts,
+    registration_links,
     request_notifications,
     reset_links,
     sign_ins,
@@ -31,6 +32,8 @@ def sweep() -> None:
     if not queues["default"].count:  # Those that wait there already are not asked for again.
         for link_id in reset_links.list_unmailed():
             queues.enqueue("default", "jobs.reset_links.mail_reset_link", link_id)
+        for link_id in registration_links.list_unmailed():
+            queues.enqueue("default", "jobs.registration_links.mail_registration_link", link_id)
         for notification_id in request_notifications.list_unmailed():
             queues.enqueue("default", "jobs.requests.mail_notification", notification_id)
     provisioning.replan_missed()
@@ -38,3 +41,4 @@ def sweep() -> None:
         provisioning.start_due()
     sign_ins.delete_stale_rows()
     registration_drafts.delete_stale_drafts()
+    registration_links.delete_stale_links()

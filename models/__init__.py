@@ -29,7 +29,7 @@ from models.provisioning import (
     StepName,
     StepState,
 )
-from models.registration_links import RegistrationLink
+from models.registration_links import InvitationState, RegistrationLink
 from models.service_templates import (
     Audience,
     OptionKind,
@@ -83,6 +83,7 @@ __all__ = [
     "GeneralParameters",
     "GeneralParametersVersion",
     "Group",
+    "InvitationState",
     "Lane",
     "LocalPlatformAccount",
     "LocalPlatformTenant",

@@ -130,7 +130,12 @@ class User(Base, UserMixin):  # type: ignore[misc]
 
     @property
     def full_name(self) -> str:
-        return f"{self.first_name} {self.last_name}".strip() or self.login
+        return f"{self.first_name} {self.last_name}".strip() or self.shown_login
+
+    @property
+    def shown_login(self) -> str:
+        """The login as people know it; a prospect knows his e-mail address alone."""
+        return self.email if self.role is Role.PROSPECT else self.login
 
     @property
     def is_staff(self) -> bool:

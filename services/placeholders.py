@@ -148,6 +148,26 @@ _ALL = (
         system_only=True,
     ),
     Placeholder(
+        "registration link",
+        "Link that signs a prospect in, good for one use",
+        "https://portal.example/tenant-registration/link/sample",
+        kind=Kind.URL,
+        secret=True,
+        system_only=True,
+    ),
+    Placeholder("valid until", "Last day of an invitation", "5 December 2026", system_only=True),
+    Placeholder("inviter", "Who invites to register", "Omar Operator", system_only=True),
+    Placeholder(
+        "service template", "What an invitation is for", "Contact centre", system_only=True
+    ),
+    Placeholder(
+        "message",
+        "What the inviter wrote",
+        "As we said on the telephone.\nCall me if anything is unclear.",
+        kind=Kind.MULTILINE,
+        system_only=True,
+    ),
+    Placeholder(
         "forgot link",
         "Address where one asks for a new password",
         "https://portal.example/password/forgot",

@@ -19,6 +19,7 @@ from models import (
     EmailTemplate,
     EmailTemplateVersion,
     Mailing,
+    Role,
     SignInSession,
     TemplateKind,
     User,
@@ -73,7 +74,10 @@ def sign_in(
 
 
 def find_active_user(login: str) -> User | None:
-    """The user of a login, when neither he nor his customer is suspended or deleted."""
+    """The user of a login, when neither he nor his customer is suspended or deleted.
+
+    Prospects are none: they have no password, and get in by a link.
+    """
     if len(login) > 320 or not is_storable(login):
         return None
     return db.session.scalar(
@@ -81,6 +85,7 @@ def find_active_user(login: str) -> User | None:
         .outerjoin(Customer, Customer.id == User.customer_id)
         .where(
             User.login_key == fold(login),
+            User.role != Role.PROSPECT,
             User.status == UserStatus.ACTIVE,
             sa.or_(Customer.id.is_(None), Customer.status == CustomerStatus.ACTIVE),
         )

@@ -307,8 +307,12 @@ def upgrade() -> None:
         sa.Column("mailed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("end_reason", sa.String(length=500), server_default="", nullable=False),
+        sa.Column("answer", sa.String(length=500), server_default="", nullable=False),
         sa.CheckConstraint("email_key <> ''", name=op.f("ck_registration_links_email_given")),
+        sa.CheckConstraint(
+            "used_at IS NULL OR ended_at IS NULL",
+            name=op.f("ck_registration_links_used_or_ended"),
+        ),
         sa.CheckConstraint(
             "invited_by_id IS NOT NULL OR (template_id IS NULL AND group_id IS NULL)",
             name=op.f("ck_registration_links_presets_by_staff"),
@@ -329,13 +333,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_registration_links_of_group", "registration_links", ["group_id", "id"])
     op.create_index("ix_registration_links_of_email", "registration_links", ["email_key", "id"])
-    op.create_index(
-        "ix_registration_links_unmailed",
-        "registration_links",
-        ["requested_at"],
-        sqlite_where=sa.text("mailed_at IS NULL AND ended_at IS NULL"),
-        postgresql_where=sa.text("mailed_at IS NULL AND ended_at IS NULL"),
-    )
+    for name, column, rows in (
+        ("wishes", "requested_at", "invited_by_id IS NULL"),
+        ("open_invitations", "expires_at", "invited_by_id IS NOT NULL AND used_at IS NULL"),
+        ("unmailed", "requested_at", "mailed_at IS NULL AND ended_at IS NULL"),
+    ):
+        op.create_index(
+            f"ix_registration_links_{name}",
+            "registration_links",
+            [column],
+            sqlite_where=sa.text(rows),
+            postgresql_where=sa.text(rows),
+        )
 
     op.create_table(
         "request_counts",
