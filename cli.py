@@ -17,7 +17,7 @@ from flask.cli import with_appcontext
 from redis.exceptions import RedisError
 
 from extensions import get_settings, queues
-from services import demo_data
+from services import demo_data, demo_requests
 from services.actors import Actor, get_staff_actor
 from services.command_runs import RunProgress
 from services.errors import ServiceError
@@ -35,6 +35,7 @@ def demo(customer: str | None, users: int) -> None:
         if customer is None:
             for login, role in demo_data.load_demo_data():
                 click.echo(f"{login:<46} {role}")
+            demo_requests.load_demo_requests()
             click.echo(f"The password of all of them is {demo_data.PASSWORD}")
             return
         started = time.monotonic()
