@@ -16,8 +16,8 @@ from services import customer_overviews, general_parameters
 from services.actors import Actor
 from services.checklists import Task, make_checklist
 from services.errors import Forbidden
-from services.parameter_rules import PARAMETERS, default_values, text_of
 from tests.support.factories import actor_for, make_bundle, make_customer, make_user
+from tests.support.parameters import typed
 
 OPERATOR = "operator@foyer.example"
 
@@ -39,11 +39,6 @@ def done(customer: Customer) -> set[Task]:
     return {item.task for item in make_checklist(customer) if item.is_done}
 
 
-def complete() -> dict[str, str]:
-    texts = {name: text_of(PARAMETERS[name], value) for name, value in default_values().items()}
-    return {**texts, "callback_folder_email": "callbacks@kenton.example"}
-
-
 def test_a_new_customer_has_everything_to_do_and_what_is_required_first(
     customer: Customer,
 ) -> None:
@@ -54,9 +49,9 @@ def test_a_new_customer_has_everything_to_do_and_what_is_required_first(
 
 
 def test_the_mailbox_is_set_once_it_is_published(customer: Customer, operator: Actor) -> None:
-    general_parameters.save_draft(operator, customer, complete(), version=0)
+    general_parameters.save_draft(operator, customer, typed(), version=0)
     assert done(customer) == set()
-    general_parameters.publish(operator, customer, complete(), version=1)
+    general_parameters.publish(operator, customer, typed(), version=1)
     assert done(customer) == {Task.CALLBACK_FOLDER}
 
 

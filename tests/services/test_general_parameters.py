@@ -25,10 +25,11 @@ from services.general_parameters import DraftChanged, ParameterFaults, Parameter
 from services.parameter_rules import PARAMETERS, default_values, text_of
 from services.transactions import run_transaction
 from tests.support.factories import actor_for, find_customer, make_customer, make_user
+from tests.support.parameters import MAILBOX, typed
+from tests.support.parameters import publish_parameters as publish
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
 OPERATOR = "operator@foyer.example"
-MAILBOX = "callbacks@kenton.example"
 
 
 @pytest.fixture
@@ -41,19 +42,8 @@ def admin(kenton: Customer) -> Actor:
     return actor_for(ADMIN)
 
 
-def typed(**changes: str) -> dict[str, str]:
-    """The texts of a form with a complete and publishable set of values."""
-    texts = {name: text_of(PARAMETERS[name], value) for name, value in default_values().items()}
-    return {**texts, "callback_folder_email": MAILBOX, **changes}
-
-
 def save(actor: Actor, customer: Customer, version: int, **changes: str) -> list[str]:
     return general_parameters.save_draft(actor, customer, typed(**changes), version=version)
-
-
-def publish(actor: Actor, customer: Customer, **changes: str) -> GeneralParametersVersion | None:
-    version = general_parameters.get_parameters(actor, customer).version
-    return general_parameters.publish(actor, customer, typed(**changes), version=version)
 
 
 def state_of(customer: Customer, login: str = ADMIN) -> Parameters:
