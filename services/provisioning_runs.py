@@ -153,7 +153,8 @@ class Slice:
             return None if moves else _Attempt(step, call)
 
         attempt = self._transact(work)
-        start_mail(moves)
+        if moves:
+            start_mail(moves)
         for step, fault in found:
             self._fail(step, fault)
         return attempt
@@ -221,7 +222,8 @@ class Slice:
         except Exception as error:  # noqa: BLE001 - the fault says what it was
             self._fail(attempt.step, _fault_of(error))
             return False
-        start_mail(moves)
+        if moves:
+            start_mail(moves)
         return not moves
 
     def _record(
@@ -284,7 +286,8 @@ class Slice:
             )
 
         self._transact(work)
-        start_mail(moves)
+        if moves:
+            start_mail(moves)
 
 
 def _note_attempt(connection: sa.Connection, step: Any, undoing: bool) -> Any:

@@ -20,15 +20,15 @@ from services import deliveries, delivery_claims, delivery_results
 from services.delivery_journal import Journal
 from services.smtp import SmtpConnection
 
-_worker_pid = os.getpid()
+_worker_pids: list[int] = []
 
 
-def die(*_: Any, **__: Any) -> None:
-    os.kill(_worker_pid, signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
+def die() -> None:
+    for pid in (*_worker_pids, os.getpid()):
+        os.kill(pid, signal.SIGKILL)
 
 
-def _patched(owner: Any, name: str, *, before: bool = False, calls: int = 1) -> None:
+def die_at(owner: Any, name: str, *, before: bool = False, calls: int = 1) -> None:
     """Die before or after the `calls`-th call of `owner.name`, whichever thread makes it."""
     original = getattr(owner, name)
     numbers = itertools.count(1)
@@ -60,30 +60,31 @@ def _once_a_message_has_left(number: int) -> None:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "before the claim": lambda: _patched(delivery_claims, "claim_deliveries", before=True),
-    "inside the claim, before its commit": lambda: _patched(delivery_claims, "_seal_rows"),
-    "after the claim": lambda: _patched(delivery_claims, "claim_deliveries"),
-    "before the platform": lambda: _patched(LocalConnector, "set_passwords", before=True),
-    "after the platform": lambda: _patched(LocalConnector, "set_passwords"),
-    "before the first mail": lambda: _patched(SmtpConnection, "offer", before=True),
-    "inside a mail, before its message": lambda: _patched(
+    "before the claim": lambda: die_at(delivery_claims, "claim_deliveries", before=True),
+    "inside the claim, before its commit": lambda: die_at(delivery_claims, "_seal_rows"),
+    "after the claim": lambda: die_at(delivery_claims, "claim_deliveries"),
+    "before the platform": lambda: die_at(LocalConnector, "set_passwords", before=True),
+    "after the platform": lambda: die_at(LocalConnector, "set_passwords"),
+    "before the first mail": lambda: die_at(SmtpConnection, "offer", before=True),
+    "inside a mail, before its message": lambda: die_at(
         SmtpConnection, "_send_message", before=True, calls=3
     ),
     "after a mail went out, before the answer is read": lambda: _once_a_message_has_left(3),
-    "after an answer, before it is noted": lambda: _patched(Journal, "note", before=True, calls=5),
-    "when an answer is noted, before the next mail": lambda: _patched(Journal, "note", calls=5),
-    "after an answer": lambda: _patched(deliveries._Slice, "_note_answer", calls=7),
-    "when all have been answered": lambda: _patched(
+    "after an answer, before it is noted": lambda: die_at(Journal, "note", before=True, calls=5),
+    "when an answer is noted, before the next mail": lambda: die_at(Journal, "note", calls=5),
+    "after an answer": lambda: die_at(deliveries._Slice, "_note_answer", calls=7),
+    "when all have been answered": lambda: die_at(
         deliveries._Slice, "_record", before=True, calls=2
     ),
-    "before the results": lambda: _patched(deliveries, "record_results", before=True),
-    "inside the results, before their commit": lambda: _patched(delivery_results, "_count"),
-    "after the results": lambda: _patched(deliveries, "record_results"),
-    "before the job is put back": lambda: _patched(deliveries, "deliver_mailing"),
+    "before the results": lambda: die_at(deliveries, "record_results", before=True),
+    "inside the results, before their commit": lambda: die_at(delivery_results, "_count"),
+    "after the results": lambda: die_at(deliveries, "record_results"),
+    "before the job is put back": lambda: die_at(deliveries, "deliver_mailing"),
 }
 
 
 def main(point: str) -> None:
+    _worker_pids.append(os.getpid())
     POINTS[point]()
     app = create_app()
     with app.app_context():
