@@ -87,7 +87,7 @@ def _zone_of(request: SubscriptionRequest) -> ZoneInfo:
 def format_moment(moment: datetime, zone: ZoneInfo, language: str) -> str:
     """`moment` (aware) with weekday, time and the zone's name, in one of the mails' languages.
 
-    For example `Saturday 21 November 2026, 22:00 (Central European Standard Time)`.
+    For example `Saturday, 21 November 2026, 22:00 (Central European Standard Time)`.
     """
     locale = _LOCALES.get(base_language(language), _LOCALES[FALLBACK_LANGUAGE])
     local = moment.astimezone(zone)

@@ -228,7 +228,7 @@ def pause(actor: Actor, *, reason: str) -> None:
 
     Raises Forbidden, InvalidInput naming `reason`, Conflict when it is held already.
     """
-    _require_switch(actor)
+    require_switch(actor)
     reason = _checked_text("reason", "The reason", reason, LONGEST_REASON)
     if not reason:
         raise InvalidInput("reason", "Say why, for whoever looks at a request that waits.")
@@ -250,7 +250,7 @@ def pause(actor: Actor, *, reason: str) -> None:
 
 def resume(actor: Actor) -> None:
     """Go on, at once with what is due. Raises Forbidden, Conflict when nothing is held."""
-    _require_switch(actor)
+    require_switch(actor)
 
     def work(connection: sa.Connection) -> None:
         resumed = connection.execute(
@@ -277,7 +277,8 @@ def _look_at_what_is_due() -> None:
         )
 
 
-def _require_switch(actor: Actor) -> None:
+def require_switch(actor: Actor) -> None:
+    """Raise Forbidden unless the actor may pause."""
     actor.require(Permission.PROVISIONING_PAUSE)
     if not actor.all_groups:
         raise Forbidden(
