@@ -17,6 +17,10 @@ from blueprints.hooks.views import bp as hooks
 from blueprints.mailings.views import bp as mailings
 from blueprints.mailings.views import staff_bp as staff_mailings
 from blueprints.parameters.views import bp as parameters
+from blueprints.provisioning.views import bp as provisioning
+from blueprints.registration.entry import entry_bp as registration
+from blueprints.registration.invitations import invitations_bp as invitations
+from blueprints.registration.wizard import wizard_bp as wizard
 from blueprints.suppressions.views import bp as suppressions
 from blueprints.system.views import bp as system
 from blueprints.users.views import bp as users
@@ -29,12 +33,16 @@ BLUEPRINTS = (
     customer_home,
     customers,
     hooks,
+    invitations,
     mailings,
+    provisioning,
     staff_mailings,
     parameters,
+    registration,
     suppressions,
     system,
     users,
+    wizard,
 )
 
 

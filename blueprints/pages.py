@@ -55,9 +55,16 @@ def nav_items() -> list[NavItem]:
         items.append(NavItem("Customers", "building-2", href, here == "customers"))
         href = url_for("staff_mailings.index")
         items.append(NavItem("Mailings", "mails", href, here == "staff_mailings"))
+    if actor.may(Permission.TENANTS_REGISTER):
+        href = url_for("wizard.index")
+        is_here = here in {"wizard", "invitations"}
+        items.append(NavItem("Tenant Registration", "clipboard-list", href, is_here))
     if actor.may(Permission.COMMANDS_READ):
         href = url_for("commands.index")
         items.append(NavItem("Commands", "square-terminal", href, here == "commands"))
+    if actor.may(Permission.PROVISIONING_READ):
+        href = url_for("provisioning.index")
+        items.append(NavItem("Provisioning", "calendar-clock", href, here == "provisioning"))
     if customer is not None and actor.may(Permission.USERS_READ):
         web_id = customer.web_id
         href = url_for("customer_home.index", web_id=web_id)
@@ -87,6 +94,8 @@ def home_for(user: Any) -> str:
         return url_for("customers.index")
     if actor.may(Permission.USERS_READ):
         return url_for("customer_home.index", web_id=user.customer.web_id)
+    if actor.may(Permission.TENANTS_REGISTER):
+        return url_for("registration.start")
     if user.customer_id is not None:
         return url_for("account.services")
     return url_for("account.profile")

@@ -19,6 +19,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 _ACCESS = "access_demanded"
 SESSION_TOKEN = "sign_in"  # noqa: S105
+CAME_BY_LINK = "came_by_link"
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -137,14 +138,22 @@ def _load_user(_request: Any) -> User | None:
 
 
 def ask_to_sign_in() -> Response:
-    """To the sign-in page and back; htmx is told to take the whole window there."""
+    """To the sign-in page and back; htmx is told to take the whole window there.
+
+    Who came by a link has no password, and goes where he gets another link.
+    """
     back = request.full_path.rstrip("?") if request.method == "GET" else ""
     if request.headers.get("HX-Request"):
         here = request.headers.get("HX-Current-URL", "")
         back = here.partition(request.host)[2] if request.host in here else ""
-    if session.pop(SESSION_TOKEN, None) is not None:
-        flash("Your session has ended. Sign in to go on where you were.", "neutral")
-    target = url_for("account.sign_in", next=back or None)
+    has_ended = session.pop(SESSION_TOKEN, None) is not None
+    if session.pop(CAME_BY_LINK, False) and has_ended:
+        flash("Your session has ended. Get a new link to go on where you were.", "neutral")
+        target = url_for("registration.start")
+    else:
+        if has_ended:
+            flash("Your session has ended. Sign in to go on where you were.", "neutral")
+        target = url_for("account.sign_in", next=back or None)
     if request.headers.get("HX-Request"):
         return Response(status=401, headers={"HX-Redirect": target})
     return redirect(target)  # type: ignore[return-value]

@@ -21,7 +21,7 @@ from blueprints.forms import refuse
 from blueprints.htmx import go, respond
 from blueprints.pages import THEMES, home_for
 from blueprints.security import SESSION_TOKEN, current_actor, public, session_token, signed_in
-from config import LANGUAGES
+from config import LANGUAGES, Registration
 from extensions import get_settings, queues
 from models import Role
 from services import reset_links, sign_ins
@@ -69,7 +69,7 @@ def sign_in() -> Response:
     if request.method == "GET":
         form.next.data = local_address(request.args.get("next"))
     if not form.validate_on_submit():
-        return respond("account/sign_in.html", form=form, status=422 if form.errors else 200)
+        return _sign_in_page(form)
     try:
         user, token = sign_ins.sign_in(
             form.login.data,
@@ -79,10 +79,23 @@ def sign_in() -> Response:
             replaces=session_token() or "",
         )
     except (InvalidInput, Throttled) as error:
-        return refuse("account/sign_in.html", form, error)
+        return refuse("account/sign_in.html", form, error, can_register=_can_register())
     session.clear()  # Nothing from before the sign-in is trusted after it.
     session[SESSION_TOKEN] = token
     return go(local_address(form.next.data) or home_for(user))
+
+
+def _sign_in_page(form: SignInForm) -> Response:
+    return respond(
+        "account/sign_in.html",
+        form=form,
+        can_register=_can_register(),
+        status=422 if form.errors else 200,
+    )
+
+
+def _can_register() -> bool:
+    return get_settings().registration is Registration.OPEN
 
 
 @bp.get("/konos/sp/spLogin.do")
@@ -95,9 +108,14 @@ def old_sign_in() -> Response:
 @bp.post("/account/sign-out")
 @signed_in
 def sign_out() -> Response:
+    way_in = "registration.start" if _is_prospect() else "account.sign_in"
     _end_session()
     flash("You are signed out.", "good")
-    return go(url_for("account.sign_in"))
+    return go(url_for(way_in))
+
+
+def _is_prospect() -> bool:
+    return current_user.is_authenticated and current_user.role is Role.PROSPECT
 
 
 def _end_session() -> None:
@@ -172,6 +190,9 @@ def _keep_links_private(response: Response) -> Response:
 @signed_in
 def change_password() -> Response:
     """Change the password: at will, or because the present one came by mail."""
+    if _is_prospect():
+        flash("You have no password. A link by mail signs you in.", "neutral")
+        return go(url_for("account.profile"))
     form = ChangePasswordForm()
     page, forced = "account/change_password.html", current_user.must_change_password
     context = {"forced": forced, "min_length": MIN_LENGTH}

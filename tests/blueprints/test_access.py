@@ -29,12 +29,13 @@ from models import (
     User,
     UserGroup,
 )
-from services import command_runs, invitations, registration_drafts
+from services import command_runs, registration_drafts
 from services.email_templates import find_template_of_kind, get_current_version
 from tests.support.factories import (
     actor_for,
     find_customer,
     find_user,
+    make_invitation,
     make_template,
     make_user,
     save,
@@ -422,9 +423,7 @@ def world(app: Flask) -> World:
             "$$RESEND WELCOME EMAIL$$ Entry3PhoneNextGenBundle|CQ001",
             source=CommandSource.WINDOW,
         ).id
-        found[0]["invitation"] = invitations.invite(
-            actor_for("operator@foyer.example"), email="invited@prospect.example", group_id=1
-        ).id
+        found[0]["invitation"] = make_invitation().id
         found[0]["draft"] = registration_drafts.start_draft(actor_for(logins["prospect"])).id
         return World(found[0], found[1], logins)
 

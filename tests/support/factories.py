@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,10 +18,12 @@ from models import (
     EmailTemplateText,
     EmailTemplateVersion,
     Group,
+    RegistrationLink,
     Role,
     TemplateKind,
     User,
     fold,
+    utcnow,
 )
 from services import mail_texts, passwords
 from services.actors import Actor
@@ -110,6 +113,22 @@ def make_template(
 
 def make_welcome(customer: Customer) -> EmailTemplate:
     return make_template(customer, kind=TemplateKind.WELCOME, slug="welcome")
+
+
+def make_invitation(**changes: Any) -> RegistrationLink:
+    """An invitation by the operator in the name of group 1, which was mailed."""
+    number = next(_numbers)
+    values: dict[str, Any] = {
+        "email": f"invited{number}@prospect.example",
+        "invited_by_id": find_user("operator@foyer.example").id,
+        "mailed_at": utcnow(),
+        "expires_at": utcnow() + timedelta(days=14),
+        **changes,
+    }
+    if "group_id" not in values:
+        values["group_id"] = db.session.scalars(sa.select(Group.id).where(Group.groupno == 1)).one()
+    values.setdefault("email_key", fold(values["email"]))
+    return save(RegistrationLink(**values))
 
 
 def find_user(login: str) -> User:
