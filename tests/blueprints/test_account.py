@@ -88,7 +88,7 @@ def test_the_start_page_leads_to_sign_in_and_then_home(client: CheckingClient) -
     [
         (OPERATOR, "/customers"),
         ("auditor@foyer.example", "/customers"),
-        ("prpkeAdmin@kenton-electronics.com", "/customers/CQ001/users"),
+        ("prpkeAdmin@kenton-electronics.com", "/customers/CQ001"),
         (USER, "/account/services"),
     ],
 )
