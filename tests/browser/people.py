@@ -92,6 +92,12 @@ class Person:
 
     # The Users tab
 
+    def open_users(self) -> None:
+        """From the customer's home, where administrators start."""
+        areas = self.page.get_by_role("navigation", name="Areas")
+        areas.get_by_role("link", name="Users", exact=True).click()
+        self.sees_heading("Users")
+
     @property
     def rows(self) -> Locator:
         return self.page.locator("#users-table tbody tr")

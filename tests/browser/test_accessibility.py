@@ -140,9 +140,9 @@ def test_pages_of_a_user(
 
 def test_the_users_tab(open_person: OpenPerson, check: Check) -> None:
     admin = open_person(ADMIN)
+    admin.open_users()
     admin.expects(422)
     page = admin.page
-    admin.sees_heading("Users")
     check(page, "users")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
@@ -296,6 +296,7 @@ def test_the_mailbox_and_its_mails(
 ) -> None:
     user = installation.users_of(tenant.web_id)[0]
     admin = open_person(tenant.admin)
+    admin.open_users()
     admin.tick(user.full_name)
     admin.choose_action("Resend Welcome Mail")
     admin.send()
@@ -312,3 +313,50 @@ def test_the_mailbox_and_its_mails(
     blank.set_content(html)
     # A mail is no page: what reads it brings the landmarks.
     check(blank, "welcome mail", without=("landmark-one-main", "region"))
+
+
+def test_the_home_of_a_customer_and_its_general_parameters(
+    installation: Installation, open_person: OpenPerson, check: Check
+) -> None:
+    tenant = installation.add_tenant(1)
+    home = f"/customers/{tenant.web_id}"
+    admin = open_person(tenant.admin)
+    admin.expects(409, 422)
+    page = admin.page
+    expect(page.locator("#checklist")).to_be_visible()
+    check(page, "home of a customer")
+    page.get_by_text("1 done", exact=True).click()
+    check(page, "home of a customer, with what is done")
+    page.goto(f"{home}/general-parameters")
+    check(page, "general parameters, nothing published")
+    page.get_by_label("Friday", exact=True).fill("whenever")
+    page.get_by_role("button", name="Publish").click()
+    expect(page.locator(".error-summary")).to_be_visible()
+    check(page, "general parameters, refused")
+    page.get_by_label("Friday", exact=True).fill("9-12")
+    page.get_by_label("Callback Folder e-mail address").fill(f"callbacks@{tenant.suffix}")
+    stale = open_person(tenant.admin)
+    expect(stale.page.locator("#checklist")).to_be_visible()
+    stale.page.goto(f"{home}/general-parameters")
+    page.get_by_role("button", name="Publish").click()
+    expect(page.locator("#toasts")).to_contain_text("Version 1 is published.")
+    stale.expects(409)
+    stale.page.get_by_label("Friday", exact=True).fill("10-12")
+    stale.page.get_by_role("button", name="Save draft").click()
+    expect(stale.page.locator("#opening_hours_friday-notes")).to_be_visible()
+    check(stale.page, "general parameters, changed meanwhile")
+    page.get_by_label("Callback retries").fill("9")
+    page.get_by_role("button", name="Publish").click()
+    expect(page.locator("#toasts")).to_contain_text("Version 2 is published.")
+    page.get_by_label("Callback retries").fill("8")
+    page.get_by_role("button", name="Save draft").click()
+    page.get_by_text("Discard changes").click()
+    check(page, "general parameters, with a draft")
+    page.goto(f"{home}/general-parameters/versions")
+    check(page, "versions")
+    page.goto(f"{home}/general-parameters/versions/1?with=draft")
+    check(page, "a version beside the draft")
+    auditor = open_person(AUDITOR)
+    auditor.sees_heading("Customers")
+    auditor.page.goto(f"{home}/general-parameters")
+    check(auditor.page, "general parameters, to read")

@@ -43,7 +43,7 @@ COUNT_WORDS = """(id) => {
 @pytest.fixture
 def admin(open_person: OpenPerson) -> Person:
     person = open_person(ADMIN)
-    person.sees_heading("Users")
+    person.open_users()
     return person
 
 

@@ -24,8 +24,8 @@ def test_a_user_gets_in_with_the_password_from_the_resent_mail(
     chosen = _mailable(installation, "CQ001")
     first_page, second_page = chosen[:2], chosen[30:32]
     admin = open_person(ADMIN, at=installation)
+    admin.open_users()
     page = admin.page
-    admin.sees_heading("Users")
     expect(admin.rows).to_have_count(25)
 
     _look_around(admin, nameless)
@@ -59,8 +59,8 @@ def test_the_same_without_javascript(installation: Installation, open_person: Op
     users = installation.users_of(tenant.web_id)
     first_page, second_page = users[:2], users[30:32]
     admin = open_person(tenant.admin, java_script_enabled=False)
+    admin.open_users()
     page = admin.page
-    admin.sees_heading("Users")
 
     page.get_by_label("Search users").fill(users[5].login)
     page.get_by_label("Search users").press("Enter")
@@ -186,6 +186,7 @@ def test_more_than_the_limit_is_refused_and_nothing_is_lost(
 ) -> None:
     tenant = installation.add_tenant(60)
     admin = open_person(tenant.admin)
+    admin.open_users()
     admin.expects(422)
     page = admin.page
     page.get_by_role("navigation", name="Pages").get_by_role("button", name="50").click()
@@ -217,6 +218,7 @@ def test_sending_twice_sends_once(
 ) -> None:
     users = installation.users_of(tenant.web_id)[:3]
     admin = open_person(tenant.admin, java_script_enabled=scripts)
+    admin.open_users()
     page = admin.page
     for user in users:
         admin.tick(user.full_name)
@@ -252,6 +254,7 @@ def test_who_is_among_the_recipients_is_told_that_it_ends_the_session(
 ) -> None:
     other, *_ = installation.users_of(tenant.web_id)
     admin = open_person(tenant.admin)
+    admin.open_users()
     admin.expects(401)
     page = admin.page
     admin.tick(other.full_name)
@@ -281,8 +284,8 @@ def test_a_tick_is_kept_by_whoever_leaves_at_once(
     installation: Installation, tenant: Tenant, open_person: OpenPerson
 ) -> None:
     admin = open_person(tenant.admin)
+    admin.open_users()
     user = installation.users_of(tenant.web_id)[0]
-    admin.sees_heading("Users")
     admin.page.get_by_role("checkbox", name=f"Select {user.full_name}").evaluate(
         """box => { box.click(); location.href = location.pathname + "/" + box.value; }"""
     )
@@ -294,8 +297,8 @@ def test_a_tick_is_kept_by_whoever_leaves_while_it_is_being_saved(
     installation: Installation, tenant: Tenant, open_person: OpenPerson
 ) -> None:
     admin = open_person(tenant.admin)
+    admin.open_users()
     user = installation.users_of(tenant.web_id)[0]
-    admin.sees_heading("Users")
     saving = f"**/customers/{tenant.web_id}/users/selection"
     # Nobody answers the first request; it is dropped with its page.
     admin.page.route(saving, lambda route: None, times=1)

@@ -18,6 +18,7 @@ def test_a_search_after_the_session_has_ended_leads_to_the_sign_in_and_back(
     installation: Installation, tenant: Tenant, open_person: OpenPerson
 ) -> None:
     admin = open_person(tenant.admin)
+    admin.open_users()
     admin.expects(401)
     page = admin.page
     page.get_by_role("button", name="Login", exact=True).click()
@@ -39,6 +40,7 @@ def test_a_poll_after_the_session_has_ended_leads_to_the_sign_in_and_back(
     installation: Installation, tenant: Tenant, open_person: OpenPerson
 ) -> None:
     admin = open_person(tenant.admin)
+    admin.open_users()
     admin.expects(401)
     page = admin.page
     with installation.other_mail_server() as sink:

@@ -62,4 +62,4 @@ def test_a_user_of_another_customer_is_not_there(
         admin.sees_heading("There is nothing here")
         expect(admin.page.get_by_role("main")).not_to_contain_text(stranger.last_name)
     admin.page.get_by_role("link", name="Go to the start page").click()
-    admin.sees_heading("Users")
+    admin.sees_heading("KentonElectronics")

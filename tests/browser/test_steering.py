@@ -30,7 +30,9 @@ def tenant(installation: Installation) -> Tenant:
 
 @pytest.fixture
 def admin(tenant: Tenant, open_person: OpenPerson) -> Person:
-    return open_person(tenant.admin)
+    person = open_person(tenant.admin)
+    person.open_users()
+    return person
 
 
 def send_to(admin: Person, users: list[User]) -> None:
