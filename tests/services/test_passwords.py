@@ -143,3 +143,22 @@ def test_the_policy_never_fails_otherwise(password: str) -> None:
 def test_what_the_system_makes_passes_its_own_policy() -> None:
     for _ in range(50):
         passwords.check_policy(passwords.generate_password(), login="ada@kenton.example")
+
+
+@pytest.mark.parametrize(
+    ("password", "score", "word"),
+    [
+        ("", 0, "too short"),
+        ("correct", 0, "too short"),
+        ("passwordpassword", 0, "very weak"),
+        ("violet-anchor-42-piano", 4, "strong"),
+        ("\0\ud800" * 400, 1, "weak"),
+    ],
+)
+def test_the_strength_of_a_password_has_a_word(password: str, score: int, word: str) -> None:
+    assert passwords.judge_strength(password) == passwords.Strength(score, word)
+
+
+def test_the_login_makes_a_password_weak() -> None:
+    password = "prpbmAdmin@bergmann.example"
+    assert passwords.judge_strength(password, login=password).score < 2
