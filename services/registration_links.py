@@ -117,10 +117,10 @@ def check_email(typed: str) -> str:
     """The address as mail is sent to it. Raises InvalidInput naming `email`."""
     typed = typed.strip()
     if not is_storable(typed):
-        raise InvalidInput("email", "The e-mail address has a character that is none.")
-    email = registration_checks.check_email(typed, "email", "The e-mail address")
+        raise InvalidInput("email", "E-mail address has a character that is none. Type it by hand.")
+    email = registration_checks.check_email(typed, "email", "E-mail address")
     if len(fold(email)) > _LONGEST_KEY:
-        raise InvalidInput("email", "The e-mail address is written in letters that take no mail.")
+        raise InvalidInput("email", "E-mail address is written in letters that are too long. Use another.")
     return email
 
 
