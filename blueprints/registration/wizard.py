@@ -11,6 +11,7 @@ from blueprints.forms import apply_refusal
 from blueprints.htmx import go, respond, wants_fragment
 from blueprints.registration.wizard_forms import (
     make_form,
+    make_visible,
     read_password,
     read_typed,
     read_version,
@@ -133,15 +134,17 @@ def show(request_id: int, tab: str) -> Response:
 @requires(Permission.TENANTS_REGISTER)
 def save(request_id: int, tab: str) -> Response:
     """Keep what was typed, right or wrong, and go where the pressed button leads."""
-    here, version = Tab(tab), read_version()
+    actor, here, seen = current_actor(), Tab(tab), read_version()
     password, confirmation = read_password()
+    before = registration_drafts.get_draft(actor, request_id)
+    version = before.draft_version
     try:
         draft = registration_drafts.save_tab(
-            current_actor(),
+            actor,
             request_id,
             here,
-            _typed(request_id, here),
-            draft_version=version,
+            _typed(before, here),
+            draft_version=seen,
             password=password,
             confirmation=confirmation,
         )
@@ -149,7 +152,8 @@ def save(request_id: int, tab: str) -> Response:
         return _show_versions(here, error)
     match request.form.get("go", ""):
         case "create":
-            return _create_tenant(draft, here, version)
+            # Of the versions since the page was made, one may be this very saving's.
+            return _create_tenant(draft, here, seen + (draft.draft_version > version))
         case "prove":
             return _prove_domain(draft)
         case "close":
@@ -166,23 +170,19 @@ def _offered(draft: SubscriptionRequest) -> list[ServiceTemplateVersion]:
     return service_templates.list_offered(current_actor(), draft.invitation)
 
 
-def _typed(request_id: int, tab: Tab) -> dict[str, str]:
+def _typed(draft: SubscriptionRequest, tab: Tab) -> dict[str, str]:
     """What was typed on a tab; a suggestion that was taken over is as good as typed."""
-    offered = []
-    if tab is Tab.TEMPLATE:
-        offered = _offered(registration_drafts.get_draft(current_actor(), request_id))
-    typed = read_typed(tab, offered)
+    typed = read_typed(tab, _offered(draft) if tab is Tab.TEMPLATE else [])
     if tab is Tab.TENANT and "use_short_name" in request.form:
-        typed["short_name"] = request.form["use_short_name"]
+        typed["short_name"] = make_visible(request.form["use_short_name"])
     return typed
 
 
-def _create_tenant(draft: SubscriptionRequest, here: Tab, seen_version: int) -> Response:
+def _create_tenant(draft: SubscriptionRequest, here: Tab, version: int) -> Response:
     """Submit, or open the first tab with a fault.
 
     What another window changed on the other tabs is not submitted before it has been seen.
     """
-    version = min(draft.draft_version, seen_version + 1)
     try:
         submitted = registration_submission.submit(current_actor(), draft.id, draft_version=version)
     except StaleDraft as error:
@@ -201,6 +201,9 @@ def _prove_domain(draft: SubscriptionRequest) -> Response:
     except InvalidInput as error:
         check = registration_drafts.check(draft)
         return _show_tab(draft, Tab.TENANT, check, proof_error=error.message, status=422)
+    except Conflict as error:
+        flash(error.message, "attention")
+        return go(_tab_url(draft.id, Tab.TENANT))
     flash("The record is there: the domain is proven to be yours.", "good")
     return go(_tab_url(proved.id, Tab.TENANT))
 
@@ -277,11 +280,9 @@ def autosave(request_id: int, tab: str) -> Response:
     A password is kept once its confirmation is the same, so that half a one is never taken.
     """
     actor, here = current_actor(), Tab(tab)
-    typed = _typed(request_id, here)
+    typed = _typed(registration_drafts.get_draft(actor, request_id), here)
     password, confirmation = read_password()
     is_confirmed = password == confirmation
-    if not wants_fragment():
-        return go(_tab_url(request_id, here))
     try:
         draft = registration_drafts.save_tab(
             actor,
@@ -292,8 +293,10 @@ def autosave(request_id: int, tab: str) -> Response:
             password=password if is_confirmed else "",
             confirmation=confirmation if is_confirmed else "",
         )
-    except StaleDraft:
-        return _answer_saving(is_stale=True)
+    except StaleDraft as error:
+        return _answer_saving(is_stale=True) if wants_fragment() else _show_versions(here, error)
+    if not wants_fragment():
+        return go(_tab_url(request_id, here))
     check = registration_drafts.check(draft)
     said: dict[str, FieldSaid] = {}
     if here is not Tab.TEMPLATE:  # Whose options are judged when they are submitted.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ from config import LANGUAGES
 from models import ServiceTemplateVersion
 from services import countries
 from services.errors import InvalidInput
-from services.registration_drafts import FIELDS, Tab
+from services.registration_drafts import FIELDS, LABELS, Tab
 from services.service_templates import option_field
 
 _LARGEST_VERSION = 2**31 - 1
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 class _TabForm(Form):
@@ -28,36 +30,37 @@ class _TabForm(Form):
 
 
 class TenantForm(_TabForm):
-    name = StringField("Name")
-    short_name = StringField("Short Name")
-    upn_suffix = StringField("UPN Suffix")
-    user_name = StringField("User Name")
+    name = StringField(LABELS["name"])
+    short_name = StringField(LABELS["short_name"])
+    upn_suffix = StringField(LABELS["upn_suffix"])
+    user_name = StringField(LABELS["user_name"])
     password = PasswordField("Password")
     confirmation = PasswordField("Confirm Password")
-    ani = TelField("ANI")
+    ani = TelField(LABELS["ani"])
+
+
+def _countries() -> dict[str, str]:
+    offered = {each.code: each.name for each in countries.list_countries()}
+    return {"": "Choose a country", **offered}
+
+
+def _time_zones() -> dict[str, str]:
+    offered = {each.code: each.name for each in countries.list_time_zones()}
+    return {"": "Choose a time zone", **offered}
 
 
 class ContactForm(_TabForm):
-    company = StringField("Company")
-    street = StringField("Street")
-    postal_code = StringField("Postal code")
-    city = StringField("City")
-    region = StringField("Region")
-    country = SelectField("Country")
-    contact_name = StringField("Contact person")
-    contact_phone = TelField("Phone")
-    contact_email = EmailField("E-mail")
-    language = SelectField("Language", choices=list(LANGUAGES.items()))
-    time_zone = SelectField("Time zone")
-
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
-        self.country.choices = _choices("Choose a country", countries.list_countries())
-        self.time_zone.choices = _choices("Choose a time zone", countries.list_time_zones())
-
-
-def _choices(empty: str, offered: Iterable[countries.Choice]) -> list[tuple[str, str]]:
-    return [("", empty), *((each.code, each.name) for each in offered)]
+    company = StringField(LABELS["company"])
+    street = StringField(LABELS["street"])
+    postal_code = StringField(LABELS["postal_code"])
+    city = StringField(LABELS["city"])
+    region = StringField(LABELS["region"])
+    country = SelectField(LABELS["country"], choices=_countries)
+    contact_name = StringField(LABELS["contact_name"])
+    contact_phone = TelField(LABELS["contact_phone"])
+    contact_email = EmailField(LABELS["contact_email"])
+    language = SelectField(LABELS["language"], choices=LANGUAGES)
+    time_zone = SelectField(LABELS["time_zone"], choices=_time_zones)
 
 
 def make_form(tab: Tab, values: Mapping[str, str]) -> _TabForm:
@@ -75,7 +78,14 @@ def read_typed(tab: Tab, offered: Iterable[ServiceTemplateVersion]) -> dict[str,
     names = list(FIELDS[tab])
     if tab is Tab.TEMPLATE:
         names += [option_field(each, option) for each in offered for option in each.options]
-    return {name: request.form.getlist(name)[-1] for name in names if name in request.form}
+    return {
+        name: make_visible(request.form.getlist(name)[-1]) for name in names if name in request.form
+    }
+
+
+def make_visible(text: str) -> str:
+    """What cannot stand in a page, and what nobody types, as the sign for it."""
+    return _UNSEEN.sub("\ufffd", text)
 
 
 def read_password() -> tuple[str, str]:

@@ -198,8 +198,6 @@ def said_of(names: Iterable[str], verdicts: Verdicts) -> dict[str, FieldSaid]:
         verdict = verdicts.fields.get(name)
         error = verdict.message if verdict and not verdict.ok else ""
         text = verdict.message if verdict and verdict.ok else ""
-        if name == "user_name" and verdicts.login and not error:
-            text = f"Signs in as {verdicts.login}"
         said[name] = FieldSaid(
             error,
             text,
@@ -274,33 +272,27 @@ def describe_next(check: DraftCheck, zone: str) -> str:
         return "Choose a template to see what happens then, and when."
     provider = get_settings().provider_name
     reader = check.values.get("contact_email") or "the contact"
-    if not version.needs_approval:
-        words = "The tenant is set up at once."
-        if version.start_rule is StartRule.OFF_PEAK:
-            words = f"The tenant is set up during off-peak hours, {_next_off_peak(zone)}."
-    elif version.start_rule is StartRule.AT_APPROVAL:
-        words = f"{provider} looks at the request first, and says when the tenant is set up."
-    else:
-        words = (
-            f"{provider} looks at the request first. Once approved, the tenant is set up at once."
-        )
-        if version.start_rule is StartRule.OFF_PEAK:
-            words = (
-                f"{provider} looks at the request first. Once approved, the tenant is set up "
-                f"during off-peak hours, {_next_off_peak(zone)}."
-            )
-    return f"{words} A mail to {reader} says when it is ready."
+    start = "The tenant is set up at once."
+    if version.start_rule is StartRule.OFF_PEAK:
+        start = _describe_off_peak(provider, zone)
+    if version.needs_approval:
+        start = f"Once it is approved, {start[0].lower()}{start[1:]}"
+        if version.start_rule is StartRule.AT_APPROVAL:
+            start = "With the approval it says when the tenant is set up."
+        start = f"{provider} looks at the request first. {start}"
+    return f"{start} A mail to {reader} says when it is ready."
 
 
-def _next_off_peak(zone: str) -> str:
-    """When off-peak hours are, on the registrant's clock or else the provider's."""
+def _describe_off_peak(provider: str, zone: str) -> str:
+    """With the next off-peak hours on the registrant's clock, or else the provider's."""
     now = utcnow()
     try:
         planned = provisioning_policy.plan_start(now)
     except Conflict:
-        return "for which there is no time yet"
+        return f"The tenant is set up when {provider} says so, since no off-peak hours are planned."
     if planned <= now:
-        return "which is now"
+        return "The tenant is set up during off-peak hours, which is now."
     clock = ZoneInfo(zone) if is_time_zone(zone) else provisioning_policy.load().zone
     local = planned.astimezone(clock)
-    return f"next on {local:%A} {local.day} {local:%B} at {local:%H:%M %Z}"
+    when = f"{local:%A} {local.day} {local:%B} at {local:%H:%M %Z}"
+    return f"The tenant is set up during off-peak hours, which begin on {when}."

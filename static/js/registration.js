@@ -37,10 +37,9 @@ if (form) {
   // A fragment that says what is there already is not put in, so that it is not read out again.
   document.addEventListener("htmx:oobBeforeSwap", (event) => {
     const { target, fragment } = event.detail;
-    const said = fragment.firstElementChild;
-    if (target.matches(".error, .confirmation") && said && target.innerHTML.trim() === said.innerHTML.trim()) {
-      event.detail.shouldSwap = false;
-    }
+    if (!target.matches(".error, .confirmation, #wizard-domain")) return;
+    const words = (element) => element.textContent.replace(/\s+/g, " ").trim();
+    if (words(target) === words(fragment)) event.detail.shouldSwap = false;
   });
 
   form.addEventListener("input", () => {
