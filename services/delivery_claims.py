@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -44,7 +44,7 @@ from models import (
     utcnow,
 )
 from services import passwords, seals
-from services.bulk_rows import find_by_index, update_rows
+from services.bulk_rows import among_ids, find_by_index, ids_parameter, update_rows
 from services.credential_adoption import adopt_credentials, carries_more_than, keep_unconfirmed
 from services.recipients import BUNDLE_COLUMNS, CUSTOMER_COLUMNS, USER_COLUMNS
 from services.seals import Credentials, SealBox, SealBroken
@@ -245,12 +245,13 @@ def _claim(
     started = time.monotonic()
     # The first statement writes, so that SQLite's lock is taken before anything is read.
     connection.execute(
-        sa.insert(DeliveryClaim).values(
-            token=token,
-            mailing_id=job.id,
-            worker=worker_name(os.getpid()),
-            expires_at=now + timedelta(seconds=lease),
-        )
+        _CLAIMING,
+        {
+            "token": token,
+            "mailing_id": job.id,
+            "worker": worker_name(os.getpid()),
+            "expires_at": now + timedelta(seconds=lease),
+        },
     )
     find_by_index(connection)
     rows = _find_due(connection, job, now, limit)
@@ -262,16 +263,27 @@ def _claim(
     if job.carries_credentials:
         adopt_credentials(connection, job, deliveries)
     _seal_rows(connection, job, token, deliveries, fresh, now, message_domain)
-    connection.execute(
-        sa.update(Mailing)
-        .where(Mailing.id == job.id)
+    connection.execute(_begin_statement(), {"which": job.id, "taken": len(rows), "now": now})
+    return Claim(token, job, deliveries, started + lease)
+
+
+_CLAIMING = sa.insert(table_of(DeliveryClaim))
+
+
+@cache
+def _begin_statement() -> sa.Update:
+    mailings = table_of(Mailing)
+    columns = mailings.c
+    now = sa.bindparam("now", type_=columns.started_at.type)
+    return (
+        sa.update(mailings)
+        .where(columns.id == sa.bindparam("which"))
         .values(
-            queued=Mailing.queued - len(rows),
-            sending=Mailing.sending + len(rows),
-            started_at=sa.func.coalesce(Mailing.started_at, now),
+            queued=columns.queued - sa.bindparam("taken"),
+            sending=columns.sending + sa.bindparam("taken"),
+            started_at=sa.func.coalesce(columns.started_at, now),
         )
     )
-    return Claim(token, job, deliveries, started + lease)
 
 
 class _DueRow(NamedTuple):
@@ -326,6 +338,9 @@ _OTHER_COLUMNS = (
 )
 
 
+_STATE = sa.select(table_of(Mailing).c.state).where(table_of(Mailing).c.id == sa.bindparam("which"))
+
+
 def _find_due(
     connection: sa.Connection, job: MailingJob, now: datetime, limit: int
 ) -> list[_DueRow]:
@@ -333,13 +348,13 @@ def _find_due(
 
     Not one UPDATE with a sub-select: PostgreSQL may run that more than once, beyond the limit.
     """
-    state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
+    state = connection.scalar(_STATE, {"which": job.id})
     running = state is MailingState.RUNNING
     found = connection.execute(
         _due_rows_statement(job.resets_portal, job.resets_application, running),
         {"mailing_id": job.id, "now": now, "most": limit},
     )
-    return [_DueRow._make(row) for row in found]
+    return list(map(_DueRow._make, found.all()))
 
 
 @cache
@@ -362,23 +377,38 @@ def _due_rows_statement(
     )
 
 
+@cache
+def _customers_statement(dialect: str) -> sa.Select[*tuple[Any, ...]]:
+    state = sa.type_coerce(Customer.status, sa.String)
+    return sa.select(Customer.id, state, *CUSTOMER_COLUMNS).where(
+        among_ids(dialect, Customer.id.expression)
+    )
+
+
+@cache
+def _bundles_statement(dialect: str) -> sa.Select[*tuple[Any, ...]]:
+    return sa.select(Bundle.id, *BUNDLE_COLUMNS).where(among_ids(dialect, Bundle.id.expression))
+
+
 class _Places:
     """The customers and bundles of a chunk, read once each instead of with every row."""
 
     def __init__(self, connection: sa.Connection, rows: Sequence[_DueRow]) -> None:
-        customers = sa.select(
-            Customer.id, sa.type_coerce(Customer.status, sa.String), *CUSTOMER_COLUMNS
-        ).where(Customer.id.in_({row.customer_id for row in rows} - {None}))
-        bundles = sa.select(Bundle.id, *BUNDLE_COLUMNS).where(
-            Bundle.id.in_({row.bundle_id for row in rows} - {None})
-        )
         self.customers: dict[int | None, ClaimedCustomer] = {}
         self.customer_states: dict[int | None, str] = {}
-        for customer_id, state, *values in connection.execute(customers):
+        dialect = connection.dialect.name
+        wanted = {row.customer_id for row in rows} - {None}
+        for customer_id, state, *values in connection.execute(
+            _customers_statement(dialect), {"ids": ids_parameter(connection, wanted)}
+        ):
             self.customers[customer_id] = ClaimedCustomer(*values)
             self.customer_states[customer_id] = state
+        wanted = {row.bundle_id for row in rows} - {None}
         self.bundles: dict[int | None, ClaimedBundle] = {
-            bundle_id: ClaimedBundle(*values) for bundle_id, *values in connection.execute(bundles)
+            bundle_id: ClaimedBundle(*values)
+            for bundle_id, *values in connection.execute(
+                _bundles_statement(dialect), {"ids": ids_parameter(connection, wanted)}
+            )
         }
 
     def hand_over(self, row: _DueRow, now: datetime) -> ClaimedDelivery:
@@ -413,6 +443,12 @@ def _changed_since_confirmation(row: _DueRow, customer_state: str | None) -> Ski
     return None
 
 
+def _random_words(count: int) -> Iterator[str]:
+    """So many words of 16 hexadecimal digits, which cost less than one by one."""
+    digits = secrets.token_hex(8 * count)
+    return (digits[at : at + 16] for at in range(0, len(digits), 16))
+
+
 def _seal_rows(
     connection: sa.Connection,
     job: MailingJob,
@@ -425,6 +461,7 @@ def _seal_rows(
     """Put the rows under the claim, with Message-ID, Date and credentials, before any is sent."""
     box = seals.sealer()
     supply = iter(fresh)
+    words = _random_words(len(deliveries))
     as_they_are: list[tuple[int]] = []
     sealed_rows: list[tuple[Any, ...]] = []
     for delivery in deliveries:
@@ -447,8 +484,8 @@ def _seal_rows(
         if delivery.message_id and sealed == found:
             as_they_are.append((delivery.id,))
             continue
-        delivery.message_id = delivery.message_id or (
-            f"<{delivery.id}.{secrets.token_hex(8)}@{message_domain}>"
+        delivery.message_id = (
+            delivery.message_id or f"<{delivery.id}.{next(words)}@{message_domain}>"
         )
         sealed_rows.append(
             (

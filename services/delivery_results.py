@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,7 +30,7 @@ from models import (
     table_of,
     utcnow,
 )
-from services.bulk_rows import among, find_by_index, update_rows
+from services.bulk_rows import among, among_ids, find_by_index, ids_parameter, update_rows
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.mailing_ends import cancel_waiting, end_mailing_if_done
 from services.transactions import run_transaction
@@ -96,7 +97,7 @@ def record_journal(
     find_by_index(connection)
     rows = connection.execute(
         sa.select(Delivery.id, Delivery.user_id, Delivery.pending_hash)
-        .where(_held_under(job, token), among(connection, Delivery.id.expression, accepted))
+        .where(*_held_under(job.id, token), among(connection, Delivery.id.expression, accepted))
         .with_for_update()
     ).all()
     sent = _Sent()
@@ -111,20 +112,19 @@ def record_journal(
     )
 
 
-def _held_under(job: MailingJob, token: str) -> sa.ColumnElement[bool]:
+def _held_under(mailing_id: Any, token: Any) -> tuple[sa.ColumnElement[bool], ...]:
     """The deliveries of a claim, by an index that needs no upkeep of its own."""
-    return sa.and_(
-        Delivery.mailing_id == job.id,
-        Delivery.state == sa.literal_column("'sending'"),
-        Delivery.claim_token == token,
+    deliveries = table_of(Delivery).c
+    return (
+        deliveries.mailing_id == mailing_id,
+        deliveries.state == sa.literal_column("'sending'"),
+        deliveries.claim_token == token,
     )
 
 
 def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> bool:
     job = claim.mailing
-    ended = connection.execute(
-        sa.delete(DeliveryClaim).where(DeliveryClaim.token == claim.token)
-    ).rowcount
+    ended = connection.execute(_claim_deletion(), {"claim": claim.token}).rowcount
     if not ended:
         return False
     find_by_index(connection)
@@ -154,6 +154,12 @@ def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> b
     return True
 
 
+@cache
+def _claim_deletion() -> sa.Delete:
+    claims = table_of(DeliveryClaim)
+    return sa.delete(claims).where(claims.c.token == sa.bindparam("claim"))
+
+
 def _lock_and_find_proved(connection: sa.Connection, job: MailingJob, token: str) -> set[int]:
     """Lock the claim's rows; returns those whose reader has signed in with their password.
 
@@ -161,13 +167,20 @@ def _lock_and_find_proved(connection: sa.Connection, job: MailingJob, token: str
     """
     if not job.resets_portal:
         return set()
+    held = {"mailing_id": job.id, "claim": token}
+    return set(connection.scalars(_proved_statement(), held))
+
+
+@cache
+def _proved_statement() -> sa.Select[tuple[int]]:
+    deliveries = table_of(Delivery).c
     held = (
-        sa.select(Delivery.id, Delivery.pending_hash.is_(None).label("is_proved"))
-        .where(_held_under(job, token))
+        sa.select(deliveries.id, deliveries.pending_hash.is_(None).label("is_proved"))
+        .where(*_held_under(sa.bindparam("mailing_id"), sa.bindparam("claim")))
         .with_for_update()
         .cte("held")
     )
-    return set(connection.scalars(sa.select(held.c.id).where(held.c.is_proved)))
+    return sa.select(held.c.id).where(held.c.is_proved)
 
 
 def _as_proved(result: Result) -> Result:
@@ -238,12 +251,16 @@ def _end_as_sent(
         },
     )
     if sent.promoted:
-        owners = among(
-            connection, SignInSession.user_id.expression, [each for each, _ in sent.promoted]
-        )
-        connection.execute(sa.delete(SignInSession).where(owners))
+        owners = ids_parameter(connection, [each for each, _ in sent.promoted])
+        connection.execute(_sessions_deletion(connection.dialect.name), {"ids": owners})
     if welcomed:
         update_rows(connection, users, (), sent.others, same=welcomed)
+
+
+@cache
+def _sessions_deletion(dialect: str) -> sa.Delete:
+    sessions = table_of(SignInSession)
+    return sa.delete(sessions).where(among_ids(dialect, sessions.c.user_id))
 
 
 _SAID_COLUMNS = ("answer_code", "answer", "application_password_set")
@@ -319,17 +336,34 @@ def _keep_what_may_have_arrived(
 
 def _count(connection: sa.Connection, claim: Claim, counts: Mapping[Outcome, int]) -> None:
     state = connection.scalar(
-        sa.update(Mailing)
-        .where(Mailing.id == claim.mailing.id)
-        .values(
-            sending=Mailing.sending - sum(counts.values()),
-            queued=Mailing.queued + counts[Outcome.RETRY] + counts[Outcome.RELEASED],
-            sent=Mailing.sent + counts[Outcome.SENT],
-            failed=Mailing.failed + counts[Outcome.FAILED],
-            skipped=Mailing.skipped + counts[Outcome.SKIPPED],
-        )
-        .returning(Mailing.state)
+        _count_statement(),
+        {
+            "which": claim.mailing.id,
+            "all": sum(counts.values()),
+            "back": counts[Outcome.RETRY] + counts[Outcome.RELEASED],
+            "more_sent": counts[Outcome.SENT],
+            "more_failed": counts[Outcome.FAILED],
+            "more_skipped": counts[Outcome.SKIPPED],
+        },
     )
     if state is MailingState.CANCELLING:  # It was cancelled while these were under way.
         cancel_waiting(connection, claim.mailing.id)
     end_mailing_if_done(connection, claim.mailing.id)
+
+
+@cache
+def _count_statement() -> Any:
+    mailings = table_of(Mailing)
+    columns = mailings.c
+    return (
+        sa.update(mailings)
+        .where(columns.id == sa.bindparam("which"))
+        .values(
+            sending=columns.sending - sa.bindparam("all"),
+            queued=columns.queued + sa.bindparam("back"),
+            sent=columns.sent + sa.bindparam("more_sent"),
+            failed=columns.failed + sa.bindparam("more_failed"),
+            skipped=columns.skipped + sa.bindparam("more_skipped"),
+        )
+        .returning(columns.state)
+    )

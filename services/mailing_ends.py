@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import sqlalchemy as sa
 
-from models import Delivery, DeliveryState, Mailing, MailingState, utcnow
+from models import Delivery, DeliveryState, Mailing, MailingState, table_of, utcnow
 
 
 def cancel_waiting(connection: sa.Connection, mailing_id: int) -> None:
@@ -39,18 +41,26 @@ def cancel_waiting(connection: sa.Connection, mailing_id: int) -> None:
 
 def end_mailing_if_done(connection: sa.Connection, mailing_id: int) -> None:
     """Mark the mailing as finished, or as cancelled, once nothing of it is left to do."""
-    connection.execute(
-        sa.update(Mailing)
+    connection.execute(_end_statement(), {"which": mailing_id, "now": utcnow()})
+
+
+@cache
+def _end_statement() -> sa.Update:
+    """Built once, for every chunk asks."""
+    mailings = table_of(Mailing)
+    columns = mailings.c
+    return (
+        sa.update(mailings)
         .where(
-            Mailing.id == mailing_id,
-            Mailing.queued + Mailing.sending == 0,
-            Mailing.state.in_([MailingState.RUNNING, MailingState.PAUSED, MailingState.CANCELLING]),
+            columns.id == sa.bindparam("which"),
+            columns.queued + columns.sending == 0,
+            columns.state.in_([MailingState.RUNNING, MailingState.PAUSED, MailingState.CANCELLING]),
         )
         .values(
             state=sa.case(
-                (Mailing.state == MailingState.CANCELLING, MailingState.CANCELLED.value),
+                (columns.state == MailingState.CANCELLING, MailingState.CANCELLED.value),
                 else_=MailingState.FINISHED.value,
             ),
-            finished_at=utcnow(),
+            finished_at=sa.bindparam("now"),
         )
     )
