@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from redis.exceptions import RedisError
@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import Queues, db, queues
 from models import Lane
-from services import claim_recovery
+from services import claim_recovery, sqlite_settings
 
 if TYPE_CHECKING:
     from resource import struct_rusage
@@ -32,6 +32,12 @@ class FoyerWorker(Worker):
     """Runs each job in a forked child with an application context and connections of its own."""
 
     app: Flask
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Work until stopped, in a process of its own that has used no database yet."""
+        sqlite_settings.drop_needless_locks()
+        worked: bool = super().work(*args, **kwargs)
+        return worked
 
     def handle_work_horse_killed(
         self, job: Job, retpid: int, ret_val: int, rusage: struct_rusage | None
