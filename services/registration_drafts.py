@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import joinedload
 
-from config import LANGUAGES
+from config import LANGUAGES, Registration
 from extensions import db, get_settings
 from models import (
     RegistrationLink,
@@ -139,13 +139,14 @@ def start_draft(
     Without `invitation_id`, a prospect's accepted invitation that has led to no request yet is
     used. A draft in which nothing was typed is given again instead of one more. Raises NotFound for
     an invitation of somebody else or a template that is not offered, Forbidden, and Conflict when
-    the actor has too many drafts.
+    the actor has too many drafts or registration is not open to him.
     """
     actor.require(Permission.TENANTS_REGISTER)
     if actor.user_id is None:
         raise Forbidden("A registration belongs to a person. Sign in to begin one.")
     author = db.session.get_one(User, actor.user_id)
     invitation = _find_invitation(author, invitation_id)
+    _refuse_if_not_open(author, invitation)
     if template_id is None and invitation is not None:
         template_id = invitation.template_id
     elif template_id is not None:
@@ -176,6 +177,19 @@ def start_draft(
     record_event(actor, "draft.started", object_type="request", object_id=request.id)
     db.session.commit()
     return request
+
+
+def _refuse_if_not_open(author: User, invitation: RegistrationLink | None) -> None:
+    """The setting is about beginnings: what was begun may be gone on with."""
+    mode = get_settings().registration
+    if author.is_staff or mode is Registration.OPEN:
+        return
+    if mode is Registration.CLOSED:
+        raise Conflict(
+            "Registration is closed at present. What you have begun, you can go on with."
+        )
+    if invitation is None:
+        raise Conflict("Registration is by invitation. Ask for one to register another tenant.")
 
 
 def _find_invitation(author: User, invitation_id: int | None) -> RegistrationLink | None:
