@@ -397,13 +397,13 @@ class _Places:
         self.customers: dict[int | None, ClaimedCustomer] = {}
         self.customer_states: dict[int | None, str] = {}
         dialect = connection.dialect.name
-        wanted = {row.customer_id for row in rows} - {None}
+        wanted = {row.customer_id for row in rows if row.customer_id is not None}
         for customer_id, state, *values in connection.execute(
             _customers_statement(dialect), {"ids": ids_parameter(connection, wanted)}
         ):
             self.customers[customer_id] = ClaimedCustomer(*values)
             self.customer_states[customer_id] = state
-        wanted = {row.bundle_id for row in rows} - {None}
+        wanted = {row.bundle_id for row in rows if row.bundle_id is not None}
         self.bundles: dict[int | None, ClaimedBundle] = {
             bundle_id: ClaimedBundle(*values)
             for bundle_id, *values in connection.execute(

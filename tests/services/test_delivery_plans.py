@@ -49,7 +49,8 @@ def plans() -> Iterator[list[tuple[str, dict[str, Any]]]]:
 
     def note(conn: sa.Connection, _c: Any, statement: str, parameters: Any, *_: Any) -> None:
         if statement.startswith(("SELECT", "UPDATE", "WITH", "DELETE")):
-            with conn.connection.driver_connection.cursor() as own:
+            driver: Any = conn.connection.driver_connection
+            with driver.cursor() as own:
                 own.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
                 ((plan,),) = own.fetchall()
             seen.append((statement, plan[0]["Plan"]))
