@@ -482,12 +482,6 @@ def clone_into(
         )
 
 
-def remove_of(connection: sa.Connection, customer_id: int) -> None:
-    """Remove draft and versions of a customer whose creation is rolled back."""
-    for table in (_DRAFTS, _VERSIONS):
-        connection.execute(sa.delete(table).where(table.c.customer_id == customer_id))
-
-
 def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
     """Known parameters as they are kept; what means no value stays as it is, to be corrected.
 

@@ -304,6 +304,17 @@ def test_restoring_leaves_what_the_draft_has_changed(kenton: Customer, admin: Ac
     assert found.differing == ["callback_retries"]
 
 
+def test_restoring_tells_those_who_have_the_draft_open(kenton: Customer, admin: Actor) -> None:
+    publish(admin, kenton, callback_retries="5")
+    publish(admin, kenton, callback_retries="6")
+    save(admin, kenton, state_of(kenton).version, callback_retries="7")
+    seen = state_of(kenton).version
+    general_parameters.restore(admin, kenton, 1, published=2)
+    assert state_of(kenton).draft["callback_retries"] == 7
+    with pytest.raises(DraftChanged):
+        save(admin, kenton, seen, callback_retries="8")
+
+
 def test_restoring_is_refused_where_something_else_is_published_by_now(
     kenton: Customer, admin: Actor
 ) -> None:
@@ -501,14 +512,3 @@ def test_a_stand_in_has_to_be_replaced_before_anything_is_published(app_context:
     assert version is not None
     with pytest.raises(ParameterFaults):
         publish(operator, customer, callback_folder_email=stand_in)
-
-
-def test_rolling_back_leaves_no_parameters(app_context: Flask) -> None:
-    customer, other = make_customer(), make_customer()
-    for each in (customer, other):
-        clone(each, template(parameters={}))
-        publish(actor_for(OPERATOR), each)
-    run_transaction(lambda connection: general_parameters.remove_of(connection, customer.id))
-    assert state_of(customer, OPERATOR).version == 0
-    assert state_of(customer, OPERATOR).published is None
-    assert state_of(other, OPERATOR).published is not None
