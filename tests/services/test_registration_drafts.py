@@ -41,7 +41,7 @@ def draft(prospect: Actor) -> SubscriptionRequest:
 
 
 def save_tenant(
-    prospect: Actor, draft: SubscriptionRequest, version: int = 0, *secret: str, **typed: str
+    prospect: Actor, draft: SubscriptionRequest, version: int = 0, /, *secret: str, **typed: str
 ) -> SubscriptionRequest:
     return registration_drafts.save_tab(
         prospect,
@@ -490,7 +490,7 @@ def test_a_login_typed_after_the_password_must_differ_from_it(
 ) -> None:
     draft = save_tenant(prospect, draft, 0, "prpvioletanchor42piano")
     assert "password" not in faults(draft)
-    draft = save_tenant(prospect, draft, **(TENANT | {"user_name": "violetanchor42piano"}))
+    draft = save_tenant(prospect, draft, 0, **TENANT | {"user_name": "violetanchor42piano"})
     assert "must differ from the login" in faults(draft)["password"]
 
 
@@ -524,7 +524,7 @@ def test_what_the_provider_has_seen_is_not_discarded(prospect: Actor) -> None:
     request = make_request(RequestState.CHANGES_REQUESTED, created_by_id=prospect.user_id)
     with pytest.raises(Conflict, match="Cancel it"):
         registration_drafts.discard(prospect, request.id)
-    assert registration_drafts.get_draft(prospect, request.id)
+    assert registration_drafts.get_draft(prospect, request.id).id == request.id
 
 
 def test_the_sweep_deletes_drafts_that_nobody_touched_for_30_days(prospect: Actor) -> None:
