@@ -110,13 +110,13 @@ _ALL = (
     Placeholder(
         "planned start",
         "When the tenant is to be set up, in the reader's time zone",
-        "Saturday 21 November 2026, 22:00 (Central European Standard Time)",
+        "Saturday, 21 November 2026, 22:00 (Central European Standard Time)",
         system_only=True,
     ),
     Placeholder(
         "planned end",
         "End of the off-peak hours of the planned start",
-        "Sunday 22 November 2026, 06:00 (Central European Standard Time)",
+        "Sunday, 22 November 2026, 06:00 (Central European Standard Time)",
         system_only=True,
     ),
     Placeholder(

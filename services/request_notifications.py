@@ -18,10 +18,10 @@ from sqlalchemy.orm import joinedload
 from extensions import db, get_settings, queues
 from models import (
     RequestNotification,
+    RequestTransition,
     SubscriptionRequest,
     Suppression,
     fold,
-    table_of,
     utcnow,
 )
 from services import (
@@ -37,12 +37,13 @@ from services.audit_events import insert_event
 from services.errors import Conflict, NotFound
 from services.request_transitions import Moved
 from services.smtp import ServerUnavailable
-from services.transactions import run_transaction, upsert
+from services.transactions import run_transaction
 
 log = logging.getLogger(__name__)
 
 _CLAIM_LASTS = timedelta(minutes=5)
 _MOST_AT_ONCE = 500
+_MOST_SHOWN = 100
 _GONE = "There is no such notification, or it is not yours to see."
 
 
@@ -201,7 +202,7 @@ def _not_sent(suppression: Suppression) -> str:
 def list_notifications(request: SubscriptionRequest) -> list[RequestNotification]:
     """What was or will be mailed about a request, the newest first, with who asked for it again.
 
-    The caller has checked that the reader may see the request.
+    No more than a hundred. The caller has checked that the reader may see the request.
     """
     return list(
         db.session.scalars(
@@ -212,6 +213,7 @@ def list_notifications(request: SubscriptionRequest) -> list[RequestNotification
                 joinedload(RequestNotification.resent_by),
             )
             .order_by(RequestNotification.id.desc())
+            .limit(_MOST_SHOWN)
         )
     )
 
@@ -272,15 +274,26 @@ def resend(
     def work(connection: sa.Connection) -> tuple[int, bool]:
         if suppression is not None:
             suppressions.clear_address(connection, actor, request.contact_email)
-        newest = connection.scalar(
-            sa.select(sa.func.max(RequestNotification.id)).where(
-                RequestNotification.transition_id == notification.transition_id
-            )
+        # One after the other: PostgreSQL locks here, SQLite with the first change.
+        connection.execute(
+            sa.select(RequestTransition.id)
+            .where(RequestTransition.id == notification.transition_id)
+            .with_for_update()
         )
+        of_same = RequestNotification.transition_id == notification.transition_id
+        waiting = connection.execute(
+            sa.update(RequestNotification)
+            .where(of_same, _is_waiting())
+            .values(next_attempt_at=utcnow())
+            .returning(RequestNotification.id)
+        ).scalar_one_or_none()
+        if waiting is not None:
+            return waiting, True
+        newest = connection.scalar(sa.select(sa.func.max(RequestNotification.id)).where(of_same))
         if newest is not None and newest != notification.id:
             return newest, False
         added = connection.execute(
-            upsert(table_of(RequestNotification))
+            sa.insert(RequestNotification)
             .values(
                 request_id=request.id,
                 transition_id=notification.transition_id,
@@ -289,20 +302,9 @@ def resend(
                 language=request.language,
                 message_id=system_mails.new_message_id(),
                 resent_by_id=actor.user_id,
-                created_at=utcnow(),
             )
-            .on_conflict_do_nothing()
-            .returning(table_of(RequestNotification).c.id)
-        ).scalar_one_or_none()
-        if added is None:  # It has not been mailed yet: then now.
-            connection.execute(
-                sa.update(RequestNotification)
-                .where(
-                    RequestNotification.transition_id == notification.transition_id, _is_waiting()
-                )
-                .values(next_attempt_at=utcnow())
-            )
-            return notification.id, True
+            .returning(RequestNotification.id)
+        ).scalar_one()
         insert_event(
             connection,
             actor,
@@ -314,7 +316,7 @@ def resend(
         )
         return added, True
 
-    sent_id, is_new = run_transaction(work)
-    if is_new:
+    sent_id, is_due = run_transaction(work)
+    if is_due:
         _enqueue([sent_id])
     return _load(sent_id)
