@@ -13,18 +13,19 @@ import dns.exception
 import dns.nameserver
 import dns.resolver
 
-from extensions import get_settings
+from extensions import db, get_settings
 from models import SubscriptionRequest, utcnow
-from services import domain_names, registration_drafts
+from services import domain_names, registration_drafts, throttles
 from services.actors import Actor
 from services.domain_names import DomainName
-from services.errors import Conflict, InvalidInput
+from services.errors import Conflict, InvalidInput, Throttled
 from services.registration_checks import Tab, form_values, is_proved
 
 _LABEL = "_foyer-challenge"
 _PREFIX = "foyer-domain-proof="
 _FIELD = "upn_suffix"
 _SECONDS = 4.0
+_LIMIT = throttles.Limit(free=10, longest_wait=60)
 _SHOWN = 80
 _TRIES = 20
 
@@ -91,7 +92,8 @@ def prove_domain(
 ) -> SubscriptionRequest:
     """Look the record of a draft up and note the proof; at once when it was proved before.
 
-    Raises InvalidInput naming `upn_suffix` in plain words: not found, another value, no answer.
+    Raises InvalidInput naming `upn_suffix` in plain words: not found, another value, no answer, or
+    looked up too often.
     """
     request = registration_drafts.get_draft(actor, request_id)
     challenge = find_challenge(request)
@@ -100,6 +102,7 @@ def prove_domain(
         return request
     if challenge.proved:
         return request
+    _slow_down(actor)
     _look_up(challenge, resolver or DnsResolver())
     for _ in range(_TRIES):
         if find_challenge(request) != challenge:
@@ -114,6 +117,20 @@ def prove_domain(
             return changed
         request = registration_drafts.get_draft(actor, request_id)
     raise Conflict("This registration is being changed in another window. Try again in a moment.")
+
+
+def _slow_down(actor: Actor) -> None:
+    """A silent name server keeps a web worker waiting, which nobody should do to all of them.
+
+    Commits, so that no connection to the database waits along.
+    """
+    key = f"domain-proof:{actor.user_id}"
+    try:
+        throttles.refuse_if_throttled([key])
+    except Throttled as error:
+        raise InvalidInput(_FIELD, error.message) from None
+    throttles.count_attempt(key, _LIMIT)
+    db.session.commit()
 
 
 def _suffix_of(request: SubscriptionRequest) -> DomainName:

@@ -570,7 +570,7 @@ class _Checked:
         return login
 
     def check_password(self) -> None:
-        """The password that is set, once more: the login that it must differ from may be new."""
+        """The password that is set, once more if the login that it must differ from is new."""
         request = self._request
         if request.password_hash is None or request.password_seal is None:
             known: dict[str, str] = request.draft.get("password_fault") or {}
@@ -588,7 +588,10 @@ class _Checked:
                 Tab.TENANT, "password", "The password cannot be read any more. Type it again."
             )
             return
-        fault = find_password_fault(password, password, self.values.get("admin_login", ""))
+        login = self.values.get("admin_login", "")
+        if login == request.draft.get("password_login", ""):
+            return
+        fault = find_password_fault(password, password, login)
         if fault is not None:
             self._add_fault(Tab.TENANT, *fault)
 

@@ -4,8 +4,9 @@ A draft is a request that may be edited: one in DRAFT, or in CHANGES_REQUESTED. 
 who began it; for everybody else it does not exist.
 
 Beside the tabs, `draft` has "prefilled" (texts by tab), "saved" (the draft's version when a tab was
-last changed), "password_fault" (why the password typed last was refused) and "proved" (the suffix
-whose proof `domain_proved_at` is).
+last changed), "password_fault" (why the password typed last was refused), "password_login" (the
+final ID that the password was held against) and "proved" (the suffix whose proof
+`domain_proved_at` is).
 """
 
 from __future__ import annotations
@@ -335,9 +336,10 @@ def save_tab(
     kept = {name: _storable(text) for name, text in typed.items() if name in fields}
     has_typed_password = tab is Tab.TENANT and bool(password or confirmation)
     columns: dict[str, Any] = {}
+    noted: dict[str, Any] = {}
     if has_typed_password:
-        values = form_values(request, tab) | kept
-        columns = _password_columns(request, values, password, confirmation)
+        login = _login_of(form_values(request, tab) | kept)
+        columns, noted = _hold_password(request, login, password, confirmation)
     for _ in range(_TRIES):
         shown = form_values(request, tab)
         differing = {name: text for name, text in kept.items() if text != shown.get(name, "")}
@@ -351,12 +353,9 @@ def save_tab(
                 differing,
                 had_password=bool(columns),
             )
-        draft = {**request.draft, tab: {**request.draft.get(tab, {}), **differing}}
-        if "password_fault" in columns:
-            draft["password_fault"] = columns["password_fault"]
+        draft = {**request.draft, tab: {**request.draft.get(tab, {}), **differing}, **noted}
         draft["saved"] = {**draft.get("saved", {}), tab: request.draft_version + 1}
-        hashed = {name: columns[name] for name in columns if name != "password_fault"}
-        changed = change_draft(actor, request, draft, **hashed)
+        changed = change_draft(actor, request, draft, **columns)
         if changed is not None:
             return changed
         request = get_draft(actor, request_id)
@@ -414,20 +413,23 @@ def _storable(text: str) -> str:
     return "".join(letter if is_storable(letter) else "\ufffd" for letter in text)
 
 
-def _password_columns(
-    request: SubscriptionRequest, values: Mapping[str, str], password: str, confirmation: str
-) -> dict[str, Any]:
-    """What the typed password changes; nothing when it is the one that is set."""
-    fault = registration_checks.find_password_fault(password, confirmation, _login_of(values))
+def _hold_password(
+    request: SubscriptionRequest, login: str, password: str, confirmation: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns and notes of the draft that a typed password changes; none when it is set already."""
+    fault = registration_checks.find_password_fault(password, confirmation, login)
     if fault is None:
         if passwords.verify(request.password_hash, password):
-            return {}
+            return {}, {}
         hashed, seal = request_passwords.seal_password(password)
-        return {"password_hash": hashed, "password_seal": seal, "password_fault": None}
+        return (
+            {"password_hash": hashed, "password_seal": seal},
+            {"password_fault": None, "password_login": login},
+        )
     told = dict(zip(("field", "message"), fault, strict=True))
     if request.password_hash is None and request.draft.get("password_fault") == told:
-        return {}
-    return {"password_hash": None, "password_seal": None, "password_fault": told}
+        return {}, {}
+    return {"password_hash": None, "password_seal": None}, {"password_fault": told}
 
 
 def _login_of(values: Mapping[str, str]) -> str:

@@ -173,6 +173,15 @@ def test_another_field_typed_meanwhile_is_kept(prospect: Actor, draft: Subscript
     assert registration_drafts.form_values(draft, Tab.TENANT)["user_name"] == "other"
 
 
+def test_who_looks_again_and_again_has_to_wait(
+    prospect: Actor, draft: SubscriptionRequest, name_server: DnsServer
+) -> None:
+    told = [refusal(prospect, draft) for _ in range(12)]
+    assert all("There is no TXT record" in each for each in told[:10])
+    assert "Too many attempts. Try again in" in told[11]
+    assert len(name_server.asked) < 12
+
+
 def test_a_faulty_suffix_has_no_challenge(prospect: Actor, draft: SubscriptionRequest) -> None:
     draft = registration_drafts.save_tab(
         prospect,
