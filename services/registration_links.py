@@ -116,7 +116,7 @@ def request_link(email: str, *, language: str = "en", address: str = "") -> int 
 def check_email(typed: str) -> str:
     """The address as mail is sent to it. Raises InvalidInput naming `email`."""
     typed = typed.strip()
-    if not is_storable(typed):
+    if not is_storable(typed) or "\ufffd" in typed:
         raise InvalidInput("email", "E-mail address has a character that is none. Type it by hand.")
     email = registration_checks.check_email(typed, "email", "E-mail address")
     if len(fold(email)) > _LONGEST_KEY:

@@ -27,11 +27,11 @@ def start() -> Response:
 
     Nothing in the answer tells whether an address is known, nor how much was done for it.
     """
-    if request.method == "GET" and _may_register():
+    if request.method != "POST" and _may_register():
         return go(url_for("wizard.index"))
     form = LinkForm()
     if not form.validate_on_submit():
-        sent = "sent" in request.args and request.method == "GET"
+        sent = "sent" in request.args and request.method != "POST"
         return _start_page(form, sent=sent, status=422 if form.errors else 200)
     if not form.homepage.data:
         try:
@@ -53,7 +53,8 @@ def _may_register() -> bool:
 
 def _language() -> str:
     """The language of the mail: the one of Foyer's that the browser likes best."""
-    return request.accept_languages.best_match(LANGUAGES) or next(iter(LANGUAGES))
+    liked = (each.partition("-")[0].lower() for each in request.accept_languages.values())
+    return next((each for each in liked if each in LANGUAGES), next(iter(LANGUAGES)))
 
 
 def _start_page(form: LinkForm, *, sent: bool, status: int) -> Response:
@@ -75,7 +76,7 @@ def _context(*, sent: bool = False) -> dict[str, object]:
 def link(token: str) -> Response:
     """Where the mailed link leads. Looking does not spend it, since mail scanners look, too."""
     try:
-        if request.method == "GET":
+        if request.method != "POST":
             return _confirm(registration_links.get_link(token))
         entered = registration_links.use_link(
             token,
