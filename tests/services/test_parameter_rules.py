@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from config import LANGUAGES
 from services.countries import list_time_zones
@@ -145,6 +146,12 @@ def test_no_parameter_takes_what_cannot_be_kept(name: str, typed: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("typed", ["\0", "a\0b", "\ud800"])
+def test_what_no_database_keeps_is_said_to_be_invisible(name: str, typed: str) -> None:
+    assert "contains a character that cannot be seen" in refusal(PARAMETERS[name], typed)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
 @given(typed=st.text(max_size=60))
 def test_any_text_is_read_or_refused_and_what_is_read_can_be_read_again(
     name: str, typed: str
@@ -164,7 +171,7 @@ _spans = st.lists(_minutes, min_size=2, max_size=8, unique=True).map(
         for pair in zip(*[iter(sorted(times))] * 2, strict=False)
     ]
 )
-VALUES = {
+VALUES: dict[ParameterKind, SearchStrategy[Any]] = {
     ParameterKind.EMAIL: st.sampled_from(["", "a@b.example", "\u00fc@m\u00fc.example"]),
     ParameterKind.PHONE: st.sampled_from(["", "+3225550123", "+12025550123", "+80012345678"]),
     ParameterKind.HOURS: _spans,
@@ -177,6 +184,7 @@ VALUES = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_value_is_the_same_after_it_was_shown_and_sent_back(name: str, data: Any) -> None:
     parameter = PARAMETERS[name]
+    values: SearchStrategy[Any]
     if parameter.kind is ParameterKind.COUNT:
         values = st.integers(parameter.minimum, parameter.maximum)
     else:
