@@ -249,7 +249,7 @@ def _show_tab(
         status=status,
         draft=draft,
         tab=tab,
-        tabs=tabs_of(check, tab),
+        tabs=tabs_of(check, tab, is_checked=tell_missing),
         following=tab_after(tab),
         form=form,
         errors=errors,
@@ -306,7 +306,7 @@ def autosave(request_id: int, tab: str) -> Response:
     return _answer_saving(
         draft=draft,
         tab=here,
-        tabs=tabs_of(check),
+        tabs=tabs_of(check, is_checked="checked" in request.args),
         said=said,
         challenge=domain_proofs.find_challenge(draft) if here is Tab.TENANT else None,
         **_chosen(draft, check),

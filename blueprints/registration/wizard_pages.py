@@ -53,11 +53,17 @@ class TabShown:
     is_current: bool
 
 
-def tabs_of(check: DraftCheck, current: Tab | None = None) -> list[TabShown]:
-    return [
-        TabShown(tab, label, *_BADGES[check.tabs[tab]], is_current=tab is current)
-        for tab, label in TAB_LABELS.items()
-    ]
+def tabs_of(
+    check: DraftCheck, current: Tab | None = None, *, is_checked: bool = False
+) -> list[TabShown]:
+    """The tabs with their badges; once all was checked, an empty tab needs attention, too."""
+    shown = []
+    for tab, label in TAB_LABELS.items():
+        state = check.tabs[tab]
+        if is_checked and check.faults_of(tab):
+            state = TabState.FAULTY
+        shown.append(TabShown(tab, label, *_BADGES[state], is_current=tab is current))
+    return shown
 
 
 def tab_after(tab: Tab) -> Tab | None:

@@ -84,13 +84,53 @@ if (form) {
     unsaved = false;
   }, true);
 
-  // Whoever leaves by a link keeps what the pause after the last key had no time to save.
-  addEventListener("pagehide", () => {
-    if (!unsaved || isStale()) return;
+  // Whoever leaves keeps what the pause after the last key had no time to save. A link waits for it, since
+  // the page it leads to may show the draft; a reload or the back button only lets it go first.
+  async function save() {
     unsaved = false;
     const body = new URLSearchParams(new FormData(form));
-    fetch(form.getAttribute("hx-post"), { method: "POST", body, keepalive: true, headers: { "HX-Request": "true" } });
+    const options = { method: "POST", body, keepalive: true, headers: { "HX-Request": "true" } };
+    await fetch(form.getAttribute("hx-post"), options).catch(() => undefined);
+  }
+
+  const mustSave = () => unsaved && !isStale();
+
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest("a[href]");
+    const isPlain = !event.defaultPrevented && event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey;
+    if (!link || !isPlain || link.target || link.getAttribute("href").startsWith("#")) return;
+    if (!mustSave() && !saving) return;
+    event.preventDefault();
+    while (saving) await new Promise((resolve) => form.addEventListener("htmx:afterRequest", resolve, { once: true }));
+    if (mustSave()) await Promise.race([save(), new Promise((resolve) => setTimeout(resolve, 5000))]);
+    location.assign(link.href);
   });
+
+  // A page that is loaded again may be made before that saving arrives: it takes over what was typed here.
+  const JUST_NOW_MS = 10_000;
+
+  for (const name of ["beforeunload", "pagehide"]) {
+    addEventListener(name, () => {
+      if (!mustSave()) return;
+      const typed = [...form.querySelectorAll("input:not([type=hidden], [type=password], [type=radio], [type=checkbox])")];
+      const values = typed.map((field) => [field.id, field.value]);
+      sessionStorage.setItem("wizard", JSON.stringify({ at: Date.now(), url: form.action, values }));
+      save();
+    });
+  }
+
+  const left = JSON.parse(sessionStorage.getItem("wizard") ?? "null");
+  sessionStorage.removeItem("wizard");
+  if (left?.url === form.action && Date.now() - left.at < JUST_NOW_MS && !isStale()) {
+    const late = left.values.filter(([id, value]) => id && document.getElementById(id)?.value !== value);
+    for (const [id, value] of late) {
+      const field = document.getElementById(id);
+      if (!field) continue;
+      field.value = value;
+      unsaved = true;
+    }
+    if (unsaved) addEventListener("load", () => form.dispatchEvent(new Event("input")), { once: true });
+  }
 
   // What the browser kept of a page is older than the draft.
   addEventListener("pageshow", (event) => {
