@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, request, session, url_for
 from flask_login import current_user
 
@@ -61,7 +63,7 @@ def _start_page(form: LinkForm, *, sent: bool, status: int) -> Response:
     return respond("registration/start.html", form=form, status=status, **_context(sent=sent))
 
 
-def _context(*, sent: bool = False) -> dict[str, object]:
+def _context(*, sent: bool = False) -> dict[str, Any]:
     settings = get_settings()
     return {
         "sent": sent,

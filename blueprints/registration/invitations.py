@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from flask import Blueprint, Response, flash, request, url_for
 
@@ -68,7 +69,7 @@ def new() -> Response:
         needs_group=not actor.all_groups,
     )
     page = "registration/invite.html"
-    context = {
+    context: dict[str, Any] = {
         "possible": invitations.is_possible(),
         "days": get_settings().registration_invitation_days,
     }
