@@ -97,7 +97,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA cache_size = -8000")
+    # 5 MB. Freezing a million recipients fills it, and sorts and logs them in as much each.
+    cursor.execute("PRAGMA cache_size = -5000")
     # Bulk mail changes the same index pages again and again: copy them back every 64 MB, not 4.
     cursor.execute("PRAGMA wal_autocheckpoint = 16000")
     cursor.close()
