@@ -107,6 +107,52 @@ def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check, scheme:
     check(page, f"sign in, {other.lower()} by choice")
 
 
+def test_the_pages_of_getting_in(
+    installation: Installation, open_person: OpenPerson, check: Check, scheme: str
+) -> None:
+    email = f"{scheme}@getting-in.example"
+    person = open_person()
+    person.expects(410, 422)
+    page = person.page
+    page.goto("/tenant-registration")
+    check(page, "start of registration")
+    page.get_by_label("E-mail address").fill("nobody@x")
+    page.get_by_role("button", name="Send me the link").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "start of registration, refused")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_role("button", name="Send me the link").click()
+    person.sees_heading("Look into your mail")
+    check(page, "start of registration, sent")
+    page.goto("/tenant-registration/link/unknown")
+    check(page, "registration link that does not work")
+    person.wait_for_mail(email)
+    mailbox = person.open_mail(email)
+    address = mailbox.frame_locator("iframe").locator("a.button").get_attribute("href") or ""
+    mailbox.close()
+    page.goto(address)
+    check(page, "registration link")
+
+    operator = open_person(OPERATOR)
+    page = operator.page
+    page.goto(address)
+    expect(page.get_by_text("You are signed in as")).to_be_visible()
+    check(page, "registration link, for somebody else")
+    page.goto("/tenant-registration/invitations?q=zzzz")
+    check(page, "invitations, none found")
+    page.goto("/tenant-registration/invitations/new")
+    check(page, "invite")
+    long_one = f"{'long.' * 10}name@a-domain-that-is-long-{scheme}.example"
+    page.get_by_label("E-mail address", exact=True).fill(long_one)
+    page.get_by_role("button", name="Send the invitation").click()
+    operator.sees_heading("Invitations")
+    check(page, "invitations")
+
+    person.page.get_by_role("button", name="Go to Tenant Registration").click()
+    person.page.goto("/account/profile")
+    check(person.page, "profile of a prospect")
+
+
 def test_pages_of_a_user(
     installation: Installation, tenant: Tenant, open_person: OpenPerson, check: Check
 ) -> None:
@@ -289,6 +335,49 @@ def test_the_pages_of_commands(
     check(page, "history, menu open")
     page.goto("/sp/mailings")
     check(page, "mailings of all customers")
+
+
+def test_the_pages_of_tenant_registration(open_person: OpenPerson, check: Check) -> None:
+    operator = open_person(OPERATOR)
+    operator.expects(409, 422)
+    page = operator.page
+    page.goto("/tenant-registration/drafts")
+    check(page, "drafts, none")
+    page.get_by_role("button", name="Register on a customer’s behalf").click()
+    expect(page.get_by_role("radio", name="Starter")).to_be_visible()
+    check(page, "template")
+    page.get_by_role("radio", name="Business").check()
+    page.get_by_role("button", name="Go on to Tenant").click()
+    expect(page.get_by_label("UPN Suffix")).to_be_visible()
+    check(page, "tenant, empty")
+    name, suffix = page.get_by_label("Name", exact=True), page.get_by_label("UPN Suffix")
+    address = page.url
+    name.fill("Lighthouse Keepers")
+    suffix.fill("müller.example")
+    page.get_by_label("User Name").fill("lhAdmin")
+    page.get_by_label("Password", exact=True).fill("slow copper lighthouse")
+    expect(page.locator("#password-said")).to_contain_text("Strength")
+    check(page, "tenant, as it is typed")
+    page.locator(".wizard-end").get_by_role("button", name="Create Tenant").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "tenant, refused")
+    page.goto(address.removesuffix("/tenant") + "/contact")
+    expect(page.get_by_label("Company", exact=True)).to_be_visible()
+    check(page, "contact")
+    page.goto(address)
+    other = operator.context.new_page()
+    other.goto(address)
+    other.get_by_label("Name", exact=True).fill("Lighthouse")
+    other.get_by_role("button", name="Save and close").click()
+    expect(other.get_by_role("heading", name="Drafts")).to_be_visible()
+    check(other, "drafts")
+    name.fill("Beacon")
+    page.get_by_role("button", name="Show both versions").click()
+    expect(page.locator(".versions")).to_be_visible()
+    check(page, "tenant, both versions")
+    page.goto("/tenant-registration/drafts")
+    page.get_by_role("link", name="Discard").click()
+    check(page, "discarding a draft")
 
 
 def test_the_mailbox_and_its_mails(
