@@ -23,6 +23,9 @@ from blueprints.registration.invitations import invitations_bp as invitations
 from blueprints.registration.wizard import wizard_bp as wizard
 from blueprints.suppressions.views import bp as suppressions
 from blueprints.system.views import bp as system
+from blueprints.tenant_creation.actions import actions_bp as request_actions
+from blueprints.tenant_creation.notifications import notifications_bp as request_notifications
+from blueprints.tenant_creation.views import bp as tenant_creation
 from blueprints.users.views import bp as users
 from config import PROJECT_ROOT, Settings
 from extensions import csrf, db, login_manager, migrate, queues
@@ -39,8 +42,11 @@ BLUEPRINTS = (
     staff_mailings,
     parameters,
     registration,
+    request_actions,
+    request_notifications,
     suppressions,
     system,
+    tenant_creation,
     users,
     wizard,
 )

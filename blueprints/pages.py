@@ -15,6 +15,7 @@ from blueprints.security import public
 from config import LANGUAGES
 from extensions import get_settings
 from models import Role
+from services import subscription_requests
 from services.actors import Actor, Permission
 
 THEMES = ("system", "light", "dark")
@@ -59,6 +60,10 @@ def nav_items() -> list[NavItem]:
         href = url_for("wizard.index")
         is_here = here in {"wizard", "invitations"}
         items.append(NavItem("Tenant Registration", "clipboard-list", href, is_here))
+    if actor.may(Permission.REQUESTS_READ):
+        href = url_for("tenant_creation.index")
+        is_here = here in {"tenant_creation", "request_actions", "request_notifications"}
+        items.append(NavItem("Tenant Creation Management", "list-checks", href, is_here))
     if actor.may(Permission.COMMANDS_READ):
         href = url_for("commands.index")
         items.append(NavItem("Commands", "square-terminal", href, here == "commands"))
@@ -94,7 +99,9 @@ def home_for(user: Any) -> str:
         return url_for("customers.index")
     if actor.may(Permission.USERS_READ):
         return url_for("customer_home.index", web_id=user.customer.web_id)
-    if actor.may(Permission.TENANTS_REGISTER):
+    if actor.may(Permission.REQUESTS_READ):
+        if subscription_requests.has_submitted(actor):
+            return url_for("tenant_creation.index")
         return url_for("registration.start")
     if user.customer_id is not None:
         return url_for("account.services")

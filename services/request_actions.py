@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from extensions import db
 from models import (
@@ -187,7 +188,7 @@ def _act(
     and_then: Callable[[sa.Connection, int], None] | None = None,
 ) -> SubscriptionRequest:
     request = get_request(actor, request_id)
-    _require_role(actor, request, action)
+    require_role(actor, request, action)
     if request.version != version or action not in available_actions(actor, request):
         raise _changed(actor, request)
 
@@ -217,7 +218,8 @@ def _act(
     return get_request(actor, request_id)
 
 
-def _require_role(actor: Actor, request: SubscriptionRequest, action: RequestAction) -> None:
+def require_role(actor: Actor, request: SubscriptionRequest, action: RequestAction) -> None:
+    """Raise Forbidden unless the actor may do this to the request in some state."""
     is_author = not actor.is_staff and request.created_by_id == actor.user_id
     if not (is_author and any(action in each for each in AUTHOR_ACTIONS.values())):
         actor.require(Permission.REQUESTS_MANAGE)
@@ -420,15 +422,13 @@ def _describe_changes(actor: Actor, request_ids: list[int]) -> dict[int, str]:
     """A sentence for each: who changed it last, and what it is now."""
     if not request_ids:
         return {}
-    newest = (
-        sa.select(sa.func.max(RequestTransition.id))
-        .where(RequestTransition.request_id == R.id)
-        .scalar_subquery()
-    )
+    line, each = aliased(RequestTransition), aliased(RequestTransition)
+    newest = sa.select(sa.func.max(each.id)).where(each.request_id == R.id).scalar_subquery()
     rows = db.session.execute(
-        sa.select(R.id, R.state, RequestTransition.actor_id, RequestTransition.actor_login, User)
-        .outerjoin(RequestTransition, RequestTransition.id == newest)
-        .outerjoin(User, User.id == RequestTransition.actor_id)
+        sa.select(R.id, R.state, line.actor_id, User)
+        .select_from(R)
+        .outerjoin(line, line.id == newest)
+        .outerjoin(User, User.id == line.actor_id)
         .where(among(db.session.connection(), R.id.expression, request_ids))
         .where(requests_in_scope(actor))
     )

@@ -143,6 +143,12 @@ _LISTED = (
 )
 
 
+def has_submitted(actor: Actor) -> bool:
+    """Whether the actor has asked for a tenant himself; drafts do not count."""
+    own = sa.select(R.id).where(R.created_by_id == actor.user_id, R.state.in_(_SUBMITTED))
+    return db.session.execute(own.limit(1)).first() is not None
+
+
 def list_groups(actor: Actor) -> list[Group]:
     """The groups whose requests a member of staff sees, by number; none for others."""
     if not actor.is_staff:
