@@ -54,7 +54,7 @@ def _submitted(error: NotEditable) -> Response:
 
 
 def _request_url(request_id: int) -> str:
-    return f"/tenant-creation-management/{request_id}"
+    return url_for("tenant_creation.show", request_id=request_id)
 
 
 def _tab_url(request_id: int, tab: Tab, **query: Any) -> str:
