@@ -276,7 +276,7 @@ def test_without_knowing_what_was_seen_everything_typed_stays(
     assert "Saved meanwhile: 7 times" in note_of(page, "callback_retries")
 
 
-@pytest.mark.parametrize("version", ["", "x", "-1", "1.5", str(10**30), "\u0661", "\0"])
+@pytest.mark.parametrize("version", ["", "x", "-1", "1.5", "9" * 5000, "\u0661", "\0"])
 def test_a_version_that_is_none_overwrites_nothing(
     app: Flask, admin: CheckingClient, published: None, version: str
 ) -> None:

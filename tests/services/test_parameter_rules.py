@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -152,6 +152,7 @@ def test_what_no_database_keeps_is_said_to_be_invisible(name: str, typed: str) -
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
+@settings(deadline=None)
 @given(typed=st.text(max_size=60))
 def test_any_text_is_read_or_refused_and_what_is_read_can_be_read_again(
     name: str, typed: str
@@ -180,6 +181,7 @@ VALUES: dict[ParameterKind, SearchStrategy[Any]] = {
 }
 
 
+@settings(deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_value_is_the_same_after_it_was_shown_and_sent_back(name: str, data: Any) -> None:
