@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import time
+
 from redis.exceptions import RedisError
 
 from extensions import queues
 from models import Lane
 from services import provisioning
 
+_SLICE_SECONDS = 10.0
+_DEFAULT = "default"
+
 
 def provision(request_id: int) -> None:
-    """Work on a request's run for one time slice, then ask for the request that is due next.
+    """Work on a request's run, then on those that are due next, for one time slice.
 
     Triggered by whatever schedules, retries or rolls back a request, by itself and by the sweep.
     Idempotent: the rows decide what is left to do, and a request that is not due, or that another
     worker holds, is left alone. A crash leaves a lease that expires; the sweep then starts this
     again, at the step that was broken off.
     """
+    ends_at = time.monotonic() + _SLICE_SECONDS
+    following: int | None = request_id
+    while following is not None:
+        following = provisioning.provision(following, _is_somebody_waiting)
+        if following is not None and (time.monotonic() >= ends_at or _is_something_waiting()):
+            provisioning.start(following)
+            return
 
-    def interrupted() -> bool:
-        try:
-            return bool(queues[Lane.INTERACTIVE.value].count)
-        except RedisError:
-            return False
 
-    following = provisioning.provision(request_id, interrupted)
-    if following is not None:
-        provisioning.start(following)
+def _is_somebody_waiting() -> bool:
+    """Whether there are mails that somebody waits for: a run lets them go first between steps."""
+    return _has_jobs(Lane.INTERACTIVE.value)
+
+
+def _is_something_waiting() -> bool:
+    return _has_jobs(Lane.INTERACTIVE.value) or _has_jobs(_DEFAULT)
+
+
+def _has_jobs(queue: str) -> bool:
+    try:
+        return bool(queues[queue].count)
+    except RedisError:
+        return False

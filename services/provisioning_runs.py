@@ -174,7 +174,8 @@ class Slice:
         """Let the platform do it, for no longer than it may take.
 
         A call cannot be ended from outside, so it has a thread of its own, which is left behind
-        when its time is up. The job ends then, and its process, a child of the worker's, with it.
+        when its time is up. It ends at the latest with the process, a child that the worker forks
+        for each job, and what it still does is harmless: the next try asks for the same.
         """
         if call is None:
             return None
