@@ -22,11 +22,15 @@ from services import provisioning, provisioning_policy, registration_drafts, req
 from services.actors import Actor
 from services.errors import Conflict, ServiceError
 from services.registration_drafts import DraftCheck, StaleDraft
-from services.request_states import EDITABLE
+from services.request_states import EDITABLE, HOLDS_NAMES
 from services.request_transitions import Moved, count, move
 from services.transactions import run_transaction
 
 _TRIES = 5
+MOST_UNSEEN = 3
+"""Tenants that a prospect gets without anybody of the provider looking at one."""
+
+_MANY = f"After {MOST_UNSEEN} registrations by one person the provider looks at the further ones."
 _NO_WINDOW = "No off-peak hours are planned, so the provider chooses when to start."
 
 
@@ -57,8 +61,9 @@ class _Draft:
 def submit(actor: Actor, request_id: int, *, draft_version: int) -> SubscriptionRequest:
     """Check everything again and submit; pressed again, the request is returned as it is.
 
-    A template with approval waits for it; others are scheduled by their start rule, or wait for
-    the provider, too, when there are no off-peak hours to start in. Raises DraftFaults, StaleDraft
+    A template with approval waits for it, and so does every one after MOST_UNSEEN of a prospect's;
+    others are scheduled by their start rule, or wait for the provider, too, when there are no
+    off-peak hours to start in. Raises DraftFaults, StaleDraft
     when another window changed the draft since, NotFound and Forbidden.
     """
     for _ in range(_TRIES):
@@ -123,7 +128,10 @@ def _submit(
         **values,
     )
     _look_at_customers(connection, values)
-    to_state, reason, further = _next(connection, now, needs_approval=needs_approval, rule=rule)
+    if not needs_approval and _has_many(connection, actor, draft.id):
+        to_state, reason, further = RequestState.AWAITING_APPROVAL, _MANY, {}
+    else:
+        to_state, reason, further = _next(connection, now, needs_approval=needs_approval, rule=rule)
     waits = move(
         connection,
         draft.id,
@@ -173,6 +181,23 @@ def _look_at_customers(connection: sa.Connection, values: dict[str, Any]) -> Non
     )
     if connection.execute(taken.limit(1)).first() is not None:
         raise _Taken
+
+
+def _has_many(connection: sa.Connection, actor: Actor, request_id: int) -> bool:
+    """Whether a prospect has as many tenants as he gets by himself; staff has no limit."""
+    if actor.is_staff:
+        return False
+    request = table_of(SubscriptionRequest)
+    others = (
+        sa.select(request.c.id)
+        .where(
+            request.c.created_by_id == actor.user_id,
+            request.c.id != request_id,
+            request.c.state.in_(HOLDS_NAMES | {RequestState.COMPLETED}),
+        )
+        .limit(MOST_UNSEEN)
+    )
+    return len(connection.execute(others).all()) >= MOST_UNSEEN
 
 
 def _next(

@@ -187,6 +187,28 @@ def test_without_off_peak_hours_the_provider_chooses_the_start(
     assert reason == "No off-peak hours are planned, so the provider chooses when to start."
 
 
+def test_after_some_tenants_of_one_person_the_provider_looks_at_the_next(
+    prospect: Actor, app_context: Flask
+) -> None:
+    def register(actor: Actor, number: int) -> SubscriptionRequest:
+        request = fill_draft(
+            actor,
+            registration_drafts.start_draft(actor),
+            name=f"Bergmann{number}",
+            short_name=f"bm{number}",
+            upn_suffix=f"bergmann{number}.example",
+        )
+        return registration_submission.submit(
+            actor, request.id, draft_version=request.draft_version
+        )
+
+    most = registration_submission.MOST_UNSEEN
+    states = [register(prospect, number).state for number in range(most + 1)]
+    assert states == [RequestState.SCHEDULED] * most + [RequestState.AWAITING_APPROVAL]
+    other = make_prospect("another@elsewhere.example")
+    assert register(other, 77).state is RequestState.SCHEDULED
+
+
 def test_staff_submits_for_a_customer(app_context: Flask) -> None:
     operator = actor_for("operator@foyer.example")
     request = submit(operator, make_draft(operator))
