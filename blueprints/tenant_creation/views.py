@@ -235,9 +235,9 @@ def show(request_id: int) -> Any:
 def progress(request_id: int) -> Any:
     """What the page polls: the parts that are not as it has them, or 204."""
     actor = current_actor()
+    found = subscription_requests.get_request(actor, request_id)
     if not wants_fragment():
         return redirect(url_of(request_id))
-    found = subscription_requests.get_request(actor, request_id)
     context = _context_of(actor, found)
     seen = Seen.parse(request.args.get("seen", ""))
     if seen == context["seen"] and context["is_polled"]:

@@ -22,6 +22,7 @@ from models import (
     Group,
     Mailing,
     MailingState,
+    RequestState,
     Role,
     SelectedUser,
     Suppression,
@@ -29,7 +30,7 @@ from models import (
     User,
     UserGroup,
 )
-from services import command_runs, registration_drafts
+from services import command_runs, registration_drafts, request_notifications
 from services.email_templates import find_template_of_kind, get_current_version
 from tests.support.factories import (
     actor_for,
@@ -43,6 +44,7 @@ from tests.support.factories import (
 from tests.support.pages import CheckingClient, sign_in
 from tests.support.parameters import publish_parameters
 from tests.support.promises import start_welcome
+from tests.support.requests import make_request
 from tests.support.smtp_sink import SmtpSink
 
 ROLES = (
@@ -76,6 +78,8 @@ DEMANDS: dict[str, frozenset[str]] = {
     "parameters.edit of a customer": SENDERS,
     "commands.read": STAFF,
     "commands.run": STAFF - {"auditor"},
+    "requests.read": STAFF | {"prospect"},
+    "requests.manage": STAFF - {"auditor"},
     "provisioning.read": STAFF,
     "provisioning.pause": frozenset({"landlord", "operator"}),  # Who works for all groups.
     "provisioning.plan": frozenset({"landlord"}),
@@ -112,6 +116,9 @@ class Expected:
 ELSEWHERE = frozenset({"operator of group 2"})
 OTHER_AUTHORS = STAFF - {"auditor"}
 """Who registers tenants, but has not begun the prospect's draft."""
+
+_REQUEST = "/tenant-creation-management/{told}"
+_NOTIFICATION = f"{_REQUEST}/notifications/{{notification}}"
 
 EXPECTED: dict[tuple[str, str], Expected] = {
     ("account.home", "GET"): Expected("public", "/", 303, fragment=204),
@@ -309,6 +316,45 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("staff_mailings.export", "POST"): Expected(
         "mailings.read of staff", "/sp/mailings/{mailing}/export", hidden_from=ELSEWHERE
     ),
+    ("tenant_creation.index", "GET"): Expected("requests.read", "/tenant-creation-management"),
+    ("tenant_creation.news", "GET"): Expected(
+        "requests.read", "/tenant-creation-management/news", 302, fragment=200
+    ),
+    ("tenant_creation.export", "POST"): Expected(
+        "requests.read", "/tenant-creation-management/export"
+    ),
+    ("tenant_creation.show", "GET"): Expected("requests.read", _REQUEST, hidden_from=ELSEWHERE),
+    ("tenant_creation.progress", "GET"): Expected(
+        "requests.read", f"{_REQUEST}/progress", 302, fragment=200, hidden_from=ELSEWHERE
+    ),
+    ("request_actions.ask", "GET"): Expected(
+        "requests.read",
+        f"{_REQUEST}/cancel",
+        {303, 403},  # An auditor may read it.
+        fragment={204, 403},
+        hidden_from=ELSEWHERE,
+    ),
+    ("request_actions.act", "POST"): Expected(
+        "requests.read", f"{_REQUEST}/cancel", {303, 403}, {"version": "1"}, hidden_from=ELSEWHERE
+    ),
+    ("request_actions.leave", "GET"): Expected(
+        "requests.read", "/tenant-creation-management/actions", 302
+    ),
+    ("request_actions.choose", "POST"): Expected(
+        "requests.manage", "/tenant-creation-management/actions", 422
+    ),
+    ("request_actions.act_on_many", "POST"): Expected(
+        "requests.manage", "/tenant-creation-management/actions/approve", 422
+    ),
+    ("request_notifications.show", "GET"): Expected(
+        "requests.read", _NOTIFICATION, hidden_from=ELSEWHERE
+    ),
+    ("request_notifications.mail_frame", "GET"): Expected(
+        "requests.read", f"{_NOTIFICATION}/mail", hidden_from=ELSEWHERE
+    ),
+    ("request_notifications.resend", "POST"): Expected(
+        "requests.manage", f"{_NOTIFICATION}/resend", 303, hidden_from=ELSEWHERE
+    ),
     ("provisioning.index", "GET"): Expected("provisioning.read", "/provisioning"),
     ("provisioning.pause", "GET"): Expected("provisioning.pause", "/provisioning/pause"),
     ("provisioning.pause", "POST"): Expected(
@@ -425,6 +471,9 @@ def world(app: Flask) -> World:
         ).id
         found[0]["invitation"] = make_invitation().id
         found[0]["draft"] = registration_drafts.start_draft(actor_for(logins["prospect"])).id
+        told = make_request(RequestState.REJECTED, created_by_id=find_user(logins["prospect"]).id)
+        found[0]["told"] = told.id
+        found[0]["notification"] = request_notifications.list_notifications(told)[0].id
         return World(found[0], found[1], logins)
 
 
