@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
@@ -69,7 +70,7 @@ def deliver_mailing(mailing_id: int, interrupted: Callable[[], bool] = lambda: F
         job = delivery_claims.find_mailing_job(connection, mailing_id)
         if job is None or mail_lines.is_blocked(connection, utcnow()):
             return False
-        waiting = _count_due(connection, job)
+        waiting = _count_due(connection, job, utcnow())
     if not waiting:
         return False
     settings = get_settings()
@@ -83,23 +84,23 @@ def deliver_mailing(mailing_id: int, interrupted: Callable[[], bool] = lambda: F
         return wait is not None and wait <= _SOON_SECONDS
 
 
-def _count_due(connection: sa.Connection, job: MailingJob) -> int:
-    """Deliveries that could be claimed now, counted no further than one slice needs to know."""
+def _count_due(connection: sa.Connection, job: MailingJob, now: datetime) -> int:
+    """Deliveries that could be claimed at `now`, counted no further than one slice needs."""
     settings = get_settings()
     state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
     enough = max(settings.delivery_chunk, _MAILS_PER_CONNECTION * settings.delivery_connections)
-    due = delivery_claims.due_deliveries(job, state, utcnow()).limit(enough)
+    due = delivery_claims.due_deliveries(job, state, now).limit(enough)
     return connection.scalar(sa.select(sa.func.count()).select_from(due.subquery())) or 0
 
 
 def _seconds_until_due(connection: sa.Connection, job: MailingJob) -> float | None:
     """Until the next delivery of a running mailing is due, 0 when one is; None without any."""
-    if _count_due(connection, job):
+    now = utcnow()  # The same for both questions, or what falls due between them is in neither.
+    if _count_due(connection, job, now):
         return 0.0
     state = connection.scalar(sa.select(Mailing.state).where(Mailing.id == job.id))
     if state is not MailingState.RUNNING:
         return None
-    now = utcnow()
     next_at = connection.scalar(
         sa.select(sa.func.min(Delivery.next_attempt_at)).where(
             Delivery.mailing_id == job.id,
@@ -473,5 +474,5 @@ def list_waiting_mailings() -> list[tuple[int, Lane, int]]:
             (mailing_id, lane, count)
             for mailing_id, lane, count in candidates
             if (job := delivery_claims.find_mailing_job(connection, mailing_id)) is not None
-            and _count_due(connection, job)
+            and _count_due(connection, job, utcnow())
         ]
