@@ -381,7 +381,12 @@ def _age(demo: DemoRequest, request_id: int) -> None:
         .order_by(RequestTransition.id)
     ).all()
     later = demo.age / (len(transitions) + 4)
+    starts_at_once = request.scheduled_for is not None and not request.off_peak
+    if starts_at_once:
+        request.scheduled_for = submitted
     for number, transition in enumerate(transitions):
+        if starts_at_once and transition.scheduled_for is not None:
+            transition.scheduled_for = submitted
         transition.at = submitted + max(number - 1, 0) * min(later, timedelta(minutes=38))
         request.changed_at = transition.at
     if request.ended_at is not None:
