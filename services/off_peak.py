@@ -79,7 +79,7 @@ def next_start(moment: datetime, schedule: Schedule) -> datetime | None:
     In UTC.
     """
     found = find_stretch(moment, schedule)
-    return found and max(found.start, moment.astimezone(UTC))
+    return None if found is None else max(found.start, moment.astimezone(UTC))
 
 
 def end_of(moment: datetime, schedule: Schedule) -> datetime | None:

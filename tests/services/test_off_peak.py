@@ -235,6 +235,19 @@ def test_days_begin_where_their_midnight_is_skipped_or_comes_twice() -> None:
     assert hours(plan("Pacific/Apia", ("08:00", "18:00")), "2011-12-30") == []
 
 
+def test_clocks_that_are_put_back_over_midnight_do_not_reopen_the_evening() -> None:
+    """St. John's: 00:01 of 7 November 2010 was followed by 23:01 of the 6th once more."""
+    zone = "America/St_Johns"
+    morning = plan(zone, ("00:00", "06:00"), days=frozenset({7}))
+    evening = plan(zone, ("22:00", "00:00"), days=frozenset({6}))
+    for fold, schedule in ((0, evening), (1, morning)):
+        half_past_eleven = local("2010-11-06 23:30", zone, fold).astimezone(UTC)
+        assert off_peak.is_open(half_past_eleven, schedule)
+        assert off_peak.next_start(half_past_eleven, schedule) == half_past_eleven
+    assert not off_peak.is_open(local("2010-11-06 23:30", zone, 1), evening)
+    assert not off_peak.is_open(local("2010-11-06 23:30", zone, 0), morning)
+
+
 # --- Exceptions --------------------------------------------------------------------------------
 
 
@@ -282,6 +295,7 @@ CHANGES = {
     NEW_YORK: ("2026-03-08", "2026-11-01"),
     LORD_HOWE: ("2026-04-05", "2026-10-04"),
     "America/Havana": ("2026-03-08", "2026-11-01"),
+    "America/St_Johns": ("2010-03-14", "2010-11-07"),
     "Pacific/Apia": ("2011-12-30", "2012-04-01"),
     "UTC": ("2026-01-01", "2026-06-01"),
 }
