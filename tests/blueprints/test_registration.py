@@ -531,6 +531,15 @@ def test_either_version_can_be_gone_on_with(window: Window, second: Window) -> N
     assert window.open("tenant").value("name") == "FromThere"
 
 
+def test_faults_of_the_other_window_are_not_told_of_this_ones_words(
+    window: Window, second: Window
+) -> None:
+    window.press("stay", name="From Here")
+    assert window.error("name")
+    assert second.press("stay", name="FromThere").status_code == 409
+    assert second.error("name") == ""
+
+
 def test_windows_on_different_tabs_are_in_nobodys_way(window: Window, second: Window) -> None:
     contact = Window(window.client, window.draft_id).open("contact")
     assert second.press("stay", name="FromThere").status_code == 303
