@@ -50,8 +50,8 @@ class Page:
 PAGES: Mapping[RequestAction, Page] = {
     A.APPROVE: Page(
         "Approve the request",
-        "The tenant is provisioned at the time that you choose. The contact is told the time by "
-        "e-mail, unless provisioning starts at once.",
+        "When you approve it, its start is planned. The contact is told the time by e-mail, unless "
+        "provisioning starts at once.",
         "Approve the request",
         "Approved.",
     ),

@@ -272,6 +272,9 @@ def _token_of(notification: RequestNotification) -> str:
     return f"{notification.id}{ended}"
 
 
+_MOVING = {RequestState.PROVISIONING, RequestState.ROLLING_BACK}
+
+
 def _context_of(actor: Actor, found: SubscriptionRequest) -> dict[str, Any]:
     run = provisioning.get_run(found.id)
     steps = [StepShown.of(actor, step) for step in run.steps] if run else []
@@ -305,6 +308,7 @@ def _context_of(actor: Actor, found: SubscriptionRequest) -> dict[str, Any]:
         "may_manage": actor.may(Permission.REQUESTS_MANAGE),
         "sign_in_url": get_settings().public_url.rstrip("/") + url_for("account.sign_in"),
         "is_polled": found.state not in ENDED or is_mailing,
+        "is_moving": found.state in _MOVING or is_due_now(found) or is_mailing,
         "seen": Seen(
             f"{found.version}.{due}{int(policy.paused)}",
             ".".join(map(_token_of, notifications)),

@@ -240,7 +240,7 @@ class StepShown:
 
 def _duration(seconds: float) -> str:
     """How long a step took: `0.4 s`, `12 s`, `3 min 20 s`."""
-    seconds = max(seconds, 0)
+    seconds = max(seconds, 0.1)
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
