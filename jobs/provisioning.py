@@ -6,12 +6,12 @@ import time
 
 from redis.exceptions import RedisError
 
-from extensions import queues
-from models import Lane
+from extensions import Queues, queues
 from services import provisioning
 
 _SLICE_SECONDS = 10.0
-_DEFAULT = "default"
+_QUEUE = "provisioning"
+_BEFORE = Queues.NAMES[: Queues.NAMES.index(_QUEUE)]
 
 
 def provision(request_id: int) -> None:
@@ -26,22 +26,14 @@ def provision(request_id: int) -> None:
     following: int | None = request_id
     while following is not None:
         following = provisioning.provision(following, _is_somebody_waiting)
-        if following is not None and (time.monotonic() >= ends_at or _is_something_waiting()):
+        if following is not None and (time.monotonic() >= ends_at or _is_somebody_waiting()):
             provisioning.start(following)
             return
 
 
 def _is_somebody_waiting() -> bool:
-    """Whether there are mails that somebody waits for: a run lets them go first between steps."""
-    return _has_jobs(Lane.INTERACTIVE.value)
-
-
-def _is_something_waiting() -> bool:
-    return _has_jobs(Lane.INTERACTIVE.value) or _has_jobs(_DEFAULT)
-
-
-def _has_jobs(queue: str) -> bool:
+    """Whether there are mails that somebody waits for."""
     try:
-        return bool(queues[queue].count)
+        return any(queues[name].count for name in _BEFORE)
     except RedisError:
         return False

@@ -14,9 +14,6 @@ from services import (
     sign_ins,
 )
 
-_ENOUGH = 100
-"""Jobs in a queue beyond which no more are put there on suspicion."""
-
 
 def sweep() -> None:
     """Return expired claims to the line and start what waits with nobody at work on it.
@@ -37,7 +34,7 @@ def sweep() -> None:
         for notification_id in request_notifications.list_unmailed():
             queues.enqueue("default", "jobs.requests.mail_notification", notification_id)
     provisioning.replan_missed()
-    if queues["default"].count < _ENOUGH:  # A queue that long is worked on, or by nobody.
+    if not queues["provisioning"].count:
         provisioning.start_due()
     sign_ins.delete_stale_rows()
     registration_drafts.delete_stale_drafts()

@@ -55,7 +55,7 @@ def start(request_id: int) -> None:
     The rows are there, so the sweep finds them when the queue is down.
     """
     try:
-        queues.enqueue("default", "jobs.provisioning.provision", request_id)
+        queues.enqueue("provisioning", "jobs.provisioning.provision", request_id)
     except RedisError as error:
         log.warning(
             "request %s waits for the sweep, the queue does not answer: %s",

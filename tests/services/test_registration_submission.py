@@ -128,7 +128,7 @@ def test_a_complete_draft_becomes_a_request(prospect: Actor, draft: Subscription
     assert request_passwords.open_password(request.password_seal) == PASSWORD
     assert way(request) == [(S.DRAFT, S.SUBMITTED), (S.SUBMITTED, S.SCHEDULED)]
     check_counters()
-    (job,) = queues["default"].jobs
+    (job,) = queues["provisioning"].jobs
     assert (job.func_name, job.args) == ("jobs.provisioning.provision", [request.id])
     actions = db.session.scalars(
         sa.select(AuditEvent.action)
@@ -142,7 +142,7 @@ def test_a_template_with_approval_waits_for_it(prospect: Actor) -> None:
     request = submit(prospect, make_draft(prospect, template="Business"))
     assert request.state is S.AWAITING_APPROVAL
     assert request.scheduled_for is None
-    assert queues["default"].count == 0
+    assert queues["provisioning"].count == 0
     check_counters()
 
 
@@ -293,7 +293,7 @@ def test_pressed_again_the_request_is_returned(prospect: Actor, draft: Subscript
         again = registration_submission.submit(prospect, draft.id, draft_version=again_with)
         assert (again.id, again.version) == (first.id, first.version)
     assert len(way(first)) == 2
-    assert queues["default"].count == 1
+    assert queues["provisioning"].count == 1
 
 
 def test_pressed_many_times_at_once_it_is_one_request_and_one_transition(
@@ -308,7 +308,7 @@ def test_pressed_many_times_at_once_it_is_one_request_and_one_transition(
     outcomes = together(app_context, [press] * AT_ONCE)
     assert outcomes == [(draft_id, S.SCHEDULED)] * AT_ONCE
     assert way(draft) == [(S.DRAFT, S.SUBMITTED), (S.SUBMITTED, S.SCHEDULED)]
-    assert queues["default"].count == 1
+    assert queues["provisioning"].count == 1
     check_counters()
 
 

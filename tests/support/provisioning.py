@@ -28,6 +28,7 @@ from models import (
     ProvisioningPolicy,
     ProvisioningRun,
     ProvisioningStep,
+    RequestCount,
     RequestNotification,
     RequestState,
     RequestTransition,
@@ -106,6 +107,45 @@ def make_due(
     planned = due_at or utcnow() - timedelta(seconds=1)
     pass_on(request, RequestState.SCHEDULED, scheduled_for=planned, off_peak=off_peak)
     return request.id
+
+
+def make_many_due(number: int, settings: Settings) -> list[int]:
+    """So many scheduled requests of one template, in a few statements."""
+    version = make_version()
+    hashed, sealed = _secrets(settings.seal_keys)
+    now = utcnow()
+    rows = [
+        {
+            "state": RequestState.SCHEDULED,
+            "template_version_id": version.id,
+            "group_id": version.group_id,
+            "created_by_id": find_user(OPERATOR).id,
+            "name": f"Many{each}",
+            "name_key": f"many{each}",
+            "short_name": f"m{each}",
+            "short_name_key": f"m{each}",
+            "upn_suffix": f"many{each}.example",
+            "admin_login": f"prpAdmin@many{each}.example",
+            "contact_name": "Petra Kenton",
+            "contact_email": f"petra@many{each}.example",
+            "password_hash": hashed,
+            "password_seal": sealed,
+            "draft": {},
+            "options": {},
+            "submitted_at": now,
+            "scheduled_for": now,
+        }
+        for each in range(number)
+    ]
+    made = db.session.scalars(
+        sa.insert(SubscriptionRequest).returning(SubscriptionRequest.id), rows
+    ).all()
+    scheduled = RequestCount(
+        group_id=version.group_id, state=RequestState.SCHEDULED, requests=number
+    )
+    db.session.add(scheduled)
+    db.session.commit()
+    return list(made)
 
 
 def fresh(request_id: int) -> SubscriptionRequest:
@@ -252,6 +292,33 @@ def check_completed(request_ids: Iterable[int]) -> None:
         assert [each.email for each in told] == [request.contact_email]
         completed = RequestTransition.to_state == RequestState.COMPLETED
         assert count(RequestTransition, RequestTransition.request_id == request_id, completed) == 1
+
+
+def check_all_completed(number: int) -> None:
+    """Assert the same of all requests that there are, in a few statements."""
+    completed = SubscriptionRequest.state == RequestState.COMPLETED
+    assert count(SubscriptionRequest) == count(SubscriptionRequest, completed) == number
+    assert count(SubscriptionRequest, SubscriptionRequest.password_seal.is_not(None)) == 0
+    mine = Customer.id.in_(sa.select(SubscriptionRequest.customer_id))
+    assert count(Customer, mine, Customer.status == CustomerStatus.ACTIVE) == number
+    assert count(Customer, Customer.status != CustomerStatus.ACTIVE) == 0
+    mine = User.customer_id.in_(sa.select(SubscriptionRequest.customer_id))
+    assert count(User, mine) == count(User, mine, User.role == Role.CUSTOMER_ADMIN) == number
+    assert count(LocalPlatformTenant) == number
+    assert count(LocalPlatformAccount) == number
+    assert count(ProvisioningRun) == number
+    assert count(ProvisioningRun, ProvisioningRun.state != RunState.COMPLETED) == 0
+    assert count(ProvisioningStep, ProvisioningStep.state == StepState.DONE) == 7 * number
+    moved = RequestTransition.to_state == RequestState.COMPLETED
+    assert count(RequestTransition, moved) == number
+    told = RequestNotification.kind == NotificationKind.COMPLETED
+    assert count(RequestNotification, told) == number
+    requests = sa.select(sa.func.count(sa.distinct(RequestNotification.request_id)))
+    assert db.session.scalar(requests.where(told)) == number
+    counted = sa.select(RequestCount.requests).where(
+        RequestCount.state == RequestState.COMPLETED, RequestCount.requests > 0
+    )
+    assert db.session.scalars(counted).all() == [number]
 
 
 def check_administrator(request_id: int) -> None:

@@ -64,13 +64,17 @@ def environment(settings: Settings, **changes: str) -> dict[str, str]:
 
 
 class Process:
-    """A `flask` command in a session of its own, so that its children can be killed with it."""
+    """A `flask` command in a session of its own, so that its children can be killed with it.
 
-    def __init__(self, settings: Settings, *command: str, **changes: str) -> None:
-        self.log = settings.var_dir / f"{command[0]}-{time.monotonic_ns()}.log"
+    `module` runs instead, where it is given.
+    """
+
+    def __init__(self, settings: Settings, *command: str, module: str = "", **changes: str) -> None:
+        self.log = settings.var_dir / f"{(module or command[0])}-{time.monotonic_ns()}.log"
+        started = [module] if module else ["flask", "--app", "app"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "flask", "--app", "app", *command],
+                [sys.executable, "-m", *started, *command],
                 cwd=ROOT,
                 env=environment(settings, **changes),
                 stdin=subprocess.DEVNULL,
@@ -89,6 +93,12 @@ class Process:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
+
+    def kill_child(self) -> None:
+        """kill -9 to what it does at the moment; the process itself goes on."""
+        for pid in _descendants(self.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def is_alive(self) -> bool:
         return self._process.poll() is None

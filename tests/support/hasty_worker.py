@@ -1,0 +1,27 @@
+"""An RQ worker like any other, but that it hashes passwords in no time and mails nothing.
+
+`python -m tests.support.hasty_worker`. A thousand tenants have a thousand administrators, and as
+many notifications: rows, which are mailed by jobs that have tests of their own.
+"""
+
+from __future__ import annotations
+
+from argon2 import PasswordHasher
+
+from app import create_app
+from jobs.worker import make_worker, wait_for_queue
+from services import passwords, provisioning_runs, request_notifications
+
+
+def main() -> None:
+    passwords._argon2 = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    provisioning_runs.start_mail = lambda _: None
+    request_notifications.list_unmailed = lambda *_: []
+    app = create_app()
+    with app.app_context():
+        wait_for_queue(15)
+        make_worker(app).work(logging_level="WARNING")
+
+
+if __name__ == "__main__":
+    main()
