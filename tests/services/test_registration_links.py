@@ -560,6 +560,16 @@ def test_two_mailboxes_with_one_key_at_once_get_one_account(
     assert account.email == entered[0].user.email
 
 
+def test_an_account_made_between_the_look_and_the_making_is_not_anothers(
+    app_context: Flask,
+) -> None:
+    """What the race above meets now and then, always."""
+    link = row(ask("groß@harbour.example"))
+    make_prospect("gross@harbour.example")
+    with pytest.raises(DeadLink):
+        registration_links._make_prospect(link, "")
+
+
 def test_a_session_is_replaced_by_the_one_of_the_link(app_context: Flask, sink: SmtpSink) -> None:
     operator = find_user("operator@foyer.example")
     before = sign_ins.begin_session(operator)
