@@ -78,6 +78,8 @@ def _note(day: Day) -> str:
 
 def describe_window(window: Window) -> str:
     """`Monday to Friday, 22:00 to 06:00 the next day`."""
+    if window.from_minute == window.to_minute == 0:
+        return f"{_name_days(window.days)}, all day"
     end = write_clock(window.to_minute)
     if window.to_minute == window.from_minute:
         end = f"{end} the next day, 24 hours"

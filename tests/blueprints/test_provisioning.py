@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from blueprints.provisioning.plans import describe_window
 from extensions import db
 from models import RequestState, utcnow
 from services import provisioning_policy
 from services.actors import Actor
+from services.off_peak import Window
 from tests.support.factories import actor_for, find_user, make_group
 from tests.support.pages import CheckingClient, Page
 from tests.support.requests import make_operator, make_request
@@ -173,6 +175,20 @@ def test_a_window_is_added_changed_and_removed(app: Flask, sign_in_as: SignInAs)
     assert client.post(f"{path}/remove", data=page.fields(form)).status_code == 303
     assert "Monday to Friday" not in client.page(URL).text()
     assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("days", "hours", "words"),
+    [
+        ({1}, (0, 0), "Monday, all day"),
+        ({1, 2}, (60, 0), "Monday and Tuesday, 01:00 to 24:00"),
+        ({1, 2, 3}, (60, 60), "Monday to Wednesday, 01:00 to 01:00 the next day, 24 hours"),
+        ({1, 3, 7}, (0, 1439), "Monday, Wednesday and Sunday, 00:00 to 23:59"),
+        (set(range(1, 8)), (1439, 1), "Every day, 23:59 to 00:01 the next day"),
+    ],
+)
+def test_windows_are_told_in_words(days: set[int], hours: tuple[int, int], words: str) -> None:
+    assert describe_window(Window(frozenset(days), *hours)) == words
 
 
 def test_a_date_gets_an_exception_and_loses_it(app: Flask, sign_in_as: SignInAs) -> None:

@@ -127,7 +127,7 @@ def test_each_kind_is_mailed_in_each_language(
     assert f"{greeting} Zoë Łuk," in words(got.html)
     for body in (got.text, got.html):
         assert not re.search(r"\(\(|\)\)|\[\[|\]\]", body)
-        assert "\n\n\n" not in got.text
+        assert "\r\n\r\n\r\n" not in got.text
     assert f'lang="{language}"' in got.html
 
 
@@ -248,12 +248,16 @@ def test_what_staff_wrote_arrives_as_it_was_typed(
 
 
 @one_database
-def test_a_cancellation_without_a_reason_has_no_gap_where_it_would_be(
-    app_context: Flask, sink: SmtpSink
+@pytest.mark.parametrize("kind", [K.REJECTED, K.CANCELLED, K.CHANGES_REQUESTED])
+def test_without_a_reason_there_is_no_gap_where_it_would_be(
+    app_context: Flask, sink: SmtpSink, kind: NotificationKind
 ) -> None:
-    got = mail(note(K.CANCELLED, reason=""), sink)
-    assert "The reason" not in got.text + words(got.html)
+    got = mail(note(kind, reason=""), sink)
+    for body in (got.text, words(got.html)):
+        assert "reason:" not in body
+        assert "wrote:" not in body
     assert "panel" not in got.html.partition("</style>")[2]
+    assert "\r\n\r\n\r\n" not in got.text
 
 
 @one_database
