@@ -271,7 +271,7 @@ def choose() -> Response:
     if not form.validate():
         raise InvalidInput("requests", "This request is too long. Load the list again.")
     groups = subscription_requests.list_groups(actor)
-    shown = RequestList.parse(form.at.data or "", groups)
+    shown = RequestList.parse(form.here.data or "", groups)
     chosen = (
         _list_all(actor, shown)
         if form.all.data

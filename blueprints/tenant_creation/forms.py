@@ -83,11 +83,11 @@ class ActionForm(Form):
 
 
 class SelectionForm(Form):
-    """The form around the list. `at` is the list's query; `all` means whatever that shows."""
+    """The form around the list. `here` is its query; `all` means whatever that shows."""
 
     selected = IdsField()
     all = BooleanField()
-    at = StringField(validators=[Length(max=2000)])
+    here = StringField(validators=[Length(max=2000)])
     action = StringField(validators=[Length(max=40)])
 
 

@@ -151,7 +151,7 @@ def _news_query(
 ) -> dict[str, str]:
     """What a poll says that the page shows so far."""
     return {
-        "at": controls.query_of(controls.shown.to()),
+        "here": controls.query_of(controls.shown.to()),
         "rows": "-".join(each.token for each in rows),
         "counts": ".".join(str(counts[word]) for word in Waiting),
         "number": "" if number is None else str(number),
@@ -166,7 +166,7 @@ def news() -> Any:
     """What the list polls: rows and counters that are not as the page has them, or 204."""
     actor = current_actor()
     groups = subscription_requests.list_groups(actor)
-    shown = RequestList.parse(request.args.get("at", "")[:2000], groups)
+    shown = RequestList.parse(request.args.get("here", "")[:2000], groups)
     controls = Controls(shown, groups)
     if not wants_fragment():
         return redirect(list_url(controls.here))
@@ -185,6 +185,7 @@ def news() -> Any:
             "tenant_creation/_news.html",
             changed=[each for each in rows if each.token not in seen],
             counters=controls.counters(counts),
+            counts_changed=request.args.get("counts") != query["counts"],
             news=query,
             zone=policy.zone,
             is_polled=is_polled,
@@ -210,8 +211,8 @@ def _ids_of(tokens: Sequence[str]) -> list[int]:
 def export() -> Response:
     """All that the filters show, as CSV."""
     actor = current_actor()
-    at = request.form.get("at", "")[:2000]
-    shown = RequestList.parse(at, subscription_requests.list_groups(actor))
+    here = request.form.get("here", "")[:2000]
+    shown = RequestList.parse(here, subscription_requests.list_groups(actor))
     rows = subscription_requests.export_requests(actor, shown.wanted)
     return csv_download("requests", subscription_requests.EXPORT_HEADER, rows)
 

@@ -19,6 +19,12 @@ document.addEventListener("htmx:afterSettle", (event) => {
   }
 });
 
+// An answer about rows that are about to go would find them no more.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!event.detail.target.matches(".region")) return;
+  for (const news of document.querySelectorAll(".list-news")) htmx.trigger(news, "htmx:abort");
+});
+
 // A tick is saved a moment after it was made. Whoever leaves before the answer keeps it, too: a request
 // under way may be dropped with its page, so it is sent once more, and saving twice is saving once.
 let unsaved = null;

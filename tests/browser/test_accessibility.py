@@ -11,10 +11,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, ViewportSize, expect
 
-from models import User
+from extensions import db
+from models import RequestState, StartRule, User
 from tests.browser.conftest import DESKTOP
 from tests.browser.installation import Installation, Tenant
 from tests.browser.people import ADMIN, AUDITOR, OPERATOR, OpenPerson, Person
+from tests.support.requests import make_request, make_service_template
 from tests.support.smtp_sink import SmtpSink, Stage
 
 pytestmark = pytest.mark.xdist_group("pages")
@@ -378,6 +380,49 @@ def test_the_pages_of_tenant_registration(open_person: OpenPerson, check: Check)
     page.goto("/tenant-registration/drafts")
     page.get_by_role("link", name="Discard").click()
     check(page, "discarding a draft")
+
+
+_SHOWN_STATES = (
+    RequestState.AWAITING_APPROVAL,
+    RequestState.CHANGES_REQUESTED,
+    RequestState.FAILED,
+    RequestState.REJECTED,
+)
+"""Those in which nothing happens by itself, for the worker would find it lacking."""
+
+
+def test_the_pages_of_tenant_creation(
+    open_person: OpenPerson, check: Check, installation: Installation
+) -> None:
+    with installation.app.app_context():
+        version = make_service_template(start_rule=StartRule.AT_APPROVAL)
+        made = {state: make_request(state, version).id for state in _SHOWN_STATES}
+        db.session.remove()
+    operator = open_person(OPERATOR)
+    operator.expects(422)
+    page, url = operator.page, "/tenant-creation-management"
+    operator.sees_heading("Customers")
+    page.goto(f"{url}?q=tenant&sort=waiting")
+    page.locator("[data-select-row]").first.check()
+    check(page, "requests, selected")
+    page.goto(f"{url}?q=zzzz")
+    check(page, "requests, empty")
+    for state, request_id in made.items():
+        page.goto(f"{url}/{request_id}")
+        check(page, f"request, {state}")
+    waiting = made[RequestState.AWAITING_APPROVAL]
+    page.goto(f"{url}/{waiting}/approve")
+    check(page, "approve")
+    page.goto(f"{url}/{waiting}/reject")
+    page.get_by_role("button", name="Reject the request").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "reject, refused")
+    page.goto(f"{url}?where=for_you")
+    page.get_by_label("Select all on this page").check()
+    page.get_by_label("Select an Action").select_option(label="Approve")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Approve")
+    check(page, "approve several")
 
 
 def test_the_mailbox_and_its_mails(
