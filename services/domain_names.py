@@ -164,3 +164,25 @@ def _check_ownable(name: DomainName, allow_reserved: bool, field: str) -> None:
 @cache
 def _public_suffixes() -> PublicSuffixList:
     return PublicSuffixList(accept_unknown=False)
+
+
+def ascii_login(login: str) -> str:
+    """A login as it is stored: with the domain in its ASCII form, where it has one."""
+    name, at, domain = login.rpartition("@")
+    if not at or domain.isascii():
+        return login
+    try:
+        return f"{name}@{idna.encode(domain, uts46=True, transitional=False).decode()}"
+    except idna.IDNAError:
+        return login
+
+
+def shown_login(login: str) -> str:
+    """A login as its reader writes it: with the domain in Unicode, where that differs."""
+    name, at, domain = login.rpartition("@")
+    if "xn--" not in domain:
+        return login
+    try:
+        return f"{name}{at}{idna.decode(domain)}"
+    except idna.IDNAError:
+        return login

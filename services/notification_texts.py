@@ -11,6 +11,7 @@ from extensions import get_settings
 from models import RequestNotification, Role, SubscriptionRequest
 from services import (
     countries,
+    domain_names,
     email_templates,
     mail_texts,
     messages,
@@ -53,7 +54,7 @@ def values_of(notification: RequestNotification, language: str = "") -> dict[str
     return {
         "full name": request.contact_name,
         "tenant name": request.name,
-        "login": request.admin_login,
+        "login": domain_names.shown_login(request.admin_login),
         "reason": transition.reason,
         "planned start": format_moment(start, zone, language) if start else "",
         "planned end": format_moment(end, zone, language) if end else "",

@@ -542,7 +542,7 @@ class _Checked:
             self._add_fault(Tab.TENANT, error.field, error.message)
             return
         self.values["admin_login"] = login
-        self._add_line(Tab.TENANT, "Final ID", login)
+        self._add_line(Tab.TENANT, "Final ID", domain_names.shown_login(login))
 
     def find_login(self, verdicts: dict[str, Verdict]) -> str:
         """The final ID of what is typed, empty while it has faults; adds those to `verdicts`."""

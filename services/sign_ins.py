@@ -33,6 +33,7 @@ from services import passwords, throttles
 from services.actors import Actor
 from services.audit_events import record_event
 from services.delivery_results import PROVED_BY_READER
+from services.domain_names import ascii_login
 from services.errors import InvalidInput
 from services.mailing_ends import end_mailing_if_done
 from services.throttles import Limit
@@ -84,7 +85,7 @@ def find_active_user(login: str) -> User | None:
         sa.select(User)
         .outerjoin(Customer, Customer.id == User.customer_id)
         .where(
-            User.login_key == fold(login),
+            User.login_key == fold(ascii_login(login)),
             User.role != Role.PROSPECT,
             User.status == UserStatus.ACTIVE,
             sa.or_(Customer.id.is_(None), Customer.status == CustomerStatus.ACTIVE),
@@ -191,7 +192,7 @@ def _throttle_keys(login: str, address: str) -> dict[str, str]:
     The last is generous and its waits are short, so that guessing from elsewhere never locks the
     owner out. Logins are hashed, known or not.
     """
-    digest = throttles.digest(login)
+    digest = throttles.digest(ascii_login(login[:320]))
     keys = {"account": f"account:{digest}:{address[:64]}", "everywhere": f"everywhere:{digest}"}
     if address:
         keys["address"] = f"address:{address[:64]}"

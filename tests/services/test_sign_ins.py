@@ -102,6 +102,28 @@ def test_the_right_password_forgets_the_accounts_failures_but_not_the_others(use
     assert left == {keys["address"]: 2, keys["everywhere"]: 2}
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "prpmuAdmin@münchen-mill.example",
+        "PRPMUADMIN@MÜNCHEN-MILL.EXAMPLE",
+        "prpmuAdmin@xn--mnchen-mill-thb.example",
+    ],
+)
+def test_a_login_is_known_by_both_forms_of_its_domain(app_context: Flask, written: str) -> None:
+    login = "prpmuAdmin@xn--mnchen-mill-thb.example"
+    made = make_user(find_customer("CQ001"), login=login, password=PASSWORD)
+    assert sign_ins.sign_in(written, PASSWORD)[0].id == made.id
+    assert sign_ins.find_active_user(f"x{written}") is None
+
+
+@pytest.mark.parametrize(
+    "login", ["a@\ud800.example", "a@" + "ü" * 300, "@ü", "ü@", "a@\u202e.de", "x@\u3002"]
+)
+def test_a_login_with_a_domain_that_is_none_is_nobodys(app_context: Flask, login: str) -> None:
+    assert sign_ins.find_active_user(login) is None
+
+
 def test_an_account_is_throttled_however_its_login_is_written(user: User) -> None:
     for login in (user.login, user.login.upper(), f" {user.login} "):
         fail(login)
