@@ -131,7 +131,7 @@ def list_due() -> list[int]:
         waiting = connection.scalars(
             sa.select(_RUNS.c.request_id)
             .where(may_be_taken(now))
-            .order_by(_RUNS.c.next_attempt_at)
+            .order_by(_RUNS.c.next_attempt_at, _RUNS.c.id)
             .limit(places)
         ).all()
         scheduled = connection.scalars(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 
 from config import Settings
+from connectors import get_connector
 from connectors.local import LocalConnector
 from extensions import db
 from models import (
@@ -26,7 +28,6 @@ from models import (
 from services import provisioning, provisioning_runs
 from services.errors import Conflict
 from services.provisioning_steps import STEPS
-from services.transactions import run_transaction
 from tests.support.factories import make_customer, make_user
 from tests.support.provisioning import (
     PASSWORD,
@@ -147,12 +148,12 @@ def test_what_has_not_failed_is_neither_reopened_nor_rolled_back(
 ) -> None:
     request_id = make_due(settings=settings)
     for function in (provisioning.reopen_run, provisioning.begin_roll_back):
-        with pytest.raises(Conflict):
-            run_transaction(lambda connection, do=function: do(connection, request_id))
+        with pytest.raises(Conflict), db.engine.begin() as connection:
+            function(connection, request_id)
     provisioning.provision(request_id)
     for function in (provisioning.reopen_run, provisioning.begin_roll_back):
-        with pytest.raises(Conflict):
-            run_transaction(lambda connection, do=function: do(connection, request_id))
+        with pytest.raises(Conflict), db.engine.begin() as connection:
+            function(connection, request_id)
 
 
 @pytest.mark.parametrize("settings_changes", [IMPATIENT], indirect=True)
@@ -245,11 +246,12 @@ def test_a_connector_that_is_none_fails_the_step(
 ) -> None:
     class Odd:
         def create_tenant(self, *_: object) -> str:
-            return {}["Kenton"]
+            raise KeyError("Kenton")
 
-    original = provisioning_runs.get_connector
     monkeypatch.setattr(
-        provisioning_runs, "get_connector", lambda name: Odd() if name == "odd" else original(name)
+        provisioning_runs,
+        "get_connector",
+        lambda name: Odd() if name == "odd" else get_connector(name),
     )
     request_id = make_due(make_version(connector), settings=settings)
     assert provision_all(request_id) is RequestState.FAILED
@@ -291,7 +293,7 @@ def test_a_statement_that_fails_undoes_its_step_alone(
     step = STEPS[StepName.CREATE_CUSTOMER]
     original = step.record
 
-    def break_down(connection: sa.Connection, order: object, answer: object) -> str:
+    def break_down(connection: sa.Connection, order: Any, answer: Any) -> str:
         original(connection, order, answer)
         connection.exec_driver_sql("INSERT INTO groups (groupno, name) VALUES (0, 'x')")
         raise AssertionError

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -63,7 +64,7 @@ def test_a_pause_holds_between_two_steps(
 ) -> None:
     original = LocalConnector.create_tenant
 
-    def pause_meanwhile(self: LocalConnector, *arguments: object) -> str:
+    def pause_meanwhile(self: LocalConnector, *arguments: Any) -> str:
         set_policy(paused_at=utcnow())
         return original(self, *arguments)
 
@@ -107,6 +108,8 @@ def test_runs_that_are_held_fill_the_places(app_context: Flask, settings: Settin
     set_policy(max_runs=2)
     make_runs_due()
     assert provisioning.list_due() == [first, second]
+    set_policy(max_runs=1)
+    assert provisioning.list_due() == [first]
     for each in (first, second, third):
         provisioning.provision(each)
     check_completed([first, second, third])
@@ -164,7 +167,7 @@ def test_a_worker_that_was_asleep_writes_nothing_any_more(
     """Its lease ran out, whether or not somebody else has taken the run since."""
     original = LocalConnector.create_tenant
 
-    def sleep(self: LocalConnector, *arguments: object) -> str:
+    def sleep(self: LocalConnector, *arguments: Any) -> str:
         answer = original(self, *arguments)
         make_runs_due()
         return answer

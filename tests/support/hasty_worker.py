@@ -6,6 +6,8 @@ many notifications: rows, which are mailed by jobs that have tests of their own.
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from argon2 import PasswordHasher
 
 from app import create_app
@@ -15,8 +17,8 @@ from services import passwords, provisioning_runs, request_notifications
 
 def main() -> None:
     passwords._argon2 = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    provisioning_runs.start_mail = lambda _: None
-    request_notifications.list_unmailed = lambda *_: []
+    patch.object(provisioning_runs, "start_mail").start()
+    patch.object(request_notifications, "list_unmailed", return_value=[]).start()
     app = create_app()
     with app.app_context():
         wait_for_queue(15)

@@ -352,7 +352,7 @@ def check_gone(request_id: int, reason: str = "Changed their mind.") -> None:
     assert last.reason == reason
 
 
-def same_names(request_id: int) -> dict[str, str]:
+def same_names(request_id: int) -> dict[str, Any]:
     """The names of a request, for another that asks for the same."""
     request = fresh(request_id)
     names = ("name", "short_name", "short_name_key", "upn_suffix", "admin_login")
