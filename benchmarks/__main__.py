@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks import plot, report
 from benchmarks.bench import QUICK, Bench, Sizes
-from benchmarks.parts import crash, million, rates, resending, steady
+from benchmarks.parts import crash, million, rates, requests, resending, steady
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.records import Finding, Row, Verdict
 from config import SettingsError
@@ -53,12 +53,21 @@ TOGETHER: tuple[tuple[Part, ...], ...] = (
 ALONE: dict[str, Part] = {
     "users-tab": resending.users_tab,
     "crash": crash.crash,
+    "requests-sqlite": requests.requests_sqlite,
+    "requests-postgresql": requests.requests_postgresql,
     "million-sqlite": million.million_sqlite,
     "million-postgresql": million.million_postgresql,
 }
 """Parts that count their rounds themselves."""
 
-ROWS: tuple[Row, ...] = (*rates.ROWS, *million.ROWS, *steady.ROWS, *resending.ROWS, *crash.ROWS)
+ROWS: tuple[Row, ...] = (
+    *rates.ROWS,
+    *million.ROWS,
+    *steady.ROWS,
+    *resending.ROWS,
+    *requests.ROWS,
+    *crash.ROWS,
+)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,11 +18,13 @@ from models import (
     Group,
     RequestCount,
     RequestState,
+    Role,
     ServiceTemplate,
     ServiceTemplateVersion,
     StartRule,
     SubscriptionRequest,
     User,
+    UserGroup,
     fold,
     table_of,
     utcnow,
@@ -31,6 +33,7 @@ from services.bulk_rows import load_rows, rebuilt_indexes
 from services.request_states import ENDED
 
 GROUPS = 20
+LIMITED = "three.groups@foyer.example"
 FIRST_GROUPNO = 9001
 _SHARES = (
     (RequestState.COMPLETED, 0.9),
@@ -65,11 +68,12 @@ _COLUMNS = (
 
 
 def add_requests(connection: sa.Connection, number: int) -> None:
-    """Add `number` requests, their groups, template and counters, in the caller's transaction."""
+    """Add `number` requests, with groups, template, counters and LIMITED, to the demonstration."""
     chance = random.Random(number)
     group_ids = _add_groups(connection)
     version_id = _add_template(connection, group_ids[0])
     author_id = connection.execute(sa.select(sa.func.min(User.id))).scalar_one()
+    _add_operator(connection, group_ids[1:4])
     counts: Counter[tuple[int, RequestState]] = Counter()
     rows = _rows(chance, number, group_ids, version_id, author_id, counts)
     table = table_of(SubscriptionRequest)
@@ -91,6 +95,23 @@ def _add_groups(connection: sa.Connection) -> list[int]:
         ).scalar_one()
         for groupno in range(FIRST_GROUPNO, FIRST_GROUPNO + GROUPS)
     ]
+
+
+def _add_operator(connection: sa.Connection, group_ids: list[int]) -> None:
+    """Somebody who works for some groups alone, with the password that the demonstration has."""
+    password = sa.select(User.password_hash).where(User.login_key == "operator@foyer.example")
+    user_id = connection.execute(
+        sa.insert(User)
+        .values(
+            role=Role.OPERATOR,
+            login=LIMITED,
+            login_key=LIMITED,
+            password_hash=password.scalar_subquery(),
+        )
+        .returning(User.id)
+    ).scalar_one()
+    memberships = [{"user_id": user_id, "group_id": group_id} for group_id in group_ids]
+    connection.execute(sa.insert(UserGroup), memberships)
 
 
 def _add_template(connection: sa.Connection, group_id: int) -> int:
