@@ -253,7 +253,7 @@ def _add_trial_platform() -> None:
 
 def _prospect(demo: DemoProspect) -> User:
     login = f"prospect:{demo.email}"
-    found = db.session.scalar(sa.select(User).where(User.login_key == fold(login)))
+    found: User | None = db.session.scalar(sa.select(User).where(User.login_key == fold(login)))
     if found is not None:
         return found
     user = User(

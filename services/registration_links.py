@@ -120,7 +120,9 @@ def check_email(typed: str) -> str:
         raise InvalidInput("email", "E-mail address has a character that is none. Type it by hand.")
     email = registration_checks.check_email(typed, "email", "E-mail address")
     if len(fold(email)) > _LONGEST_KEY:
-        raise InvalidInput("email", "E-mail address is written in letters that are too long. Use another.")
+        raise InvalidInput(
+            "email", "E-mail address is written in letters that are too long. Use another."
+        )
     return email
 
 
