@@ -201,11 +201,18 @@ def _has_many(connection: sa.Connection, actor: Actor, request_id: int) -> bool:
 
 
 def _next(
-    connection: sa.Connection, now: datetime, *, needs_approval: bool, rule: StartRule
+    connection: sa.Connection,
+    now: datetime,
+    *,
+    needs_approval: bool,
+    rule: StartRule,
+    has_many: bool,
 ) -> tuple[RequestState, str, dict[str, Any]]:
     """State, reason and columns that follow SUBMITTED."""
     if needs_approval or rule is StartRule.AT_APPROVAL:
         return RequestState.AWAITING_APPROVAL, "", {}
+    if has_many:
+        return RequestState.AWAITING_APPROVAL, _MANY, {}
     if rule is StartRule.IMMEDIATE:
         return RequestState.SCHEDULED, "", {"scheduled_for": now, "off_peak": False}
     try:
