@@ -128,10 +128,13 @@ def _submit(
         **values,
     )
     _look_at_customers(connection, values)
-    if not needs_approval and _has_many(connection, actor, draft.id):
-        to_state, reason, further = RequestState.AWAITING_APPROVAL, _MANY, {}
-    else:
-        to_state, reason, further = _next(connection, now, needs_approval=needs_approval, rule=rule)
+    to_state, reason, further = _next(
+        connection,
+        now,
+        needs_approval=needs_approval,
+        rule=rule,
+        has_many=_has_many(connection, actor, draft.id),
+    )
     waits = move(
         connection,
         draft.id,
