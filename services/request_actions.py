@@ -5,7 +5,7 @@ Each action is one transaction, in which the request must still be as its actor 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -390,13 +390,13 @@ def _lock(connection: sa.Connection, actor: Actor, ids: Iterable[int]) -> list[s
     They are locked by id and given by group, the order in which counters are then locked: two bulk
     actions at once wait for each other and do not block one another.
     """
-    rows = connection.execute(
+    rows: Sequence[Any] = connection.execute(
         sa.select(R.id, R.state, R.version, R.group_id, ServiceTemplateVersion.start_rule)
         .join(ServiceTemplateVersion, ServiceTemplateVersion.id == R.template_version_id)
         .where(among(connection, R.id.expression, ids), requests_in_scope(actor))
         .order_by(R.id)
         .with_for_update(of=R)
-    )
+    ).all()
     return sorted(rows, key=lambda row: (row.group_id or 0, row.id))
 
 

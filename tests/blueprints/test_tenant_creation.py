@@ -53,7 +53,9 @@ def staff(app: Flask, sign_in_as: SignIn) -> CheckingClient:
     return sign_in_as(login)
 
 
-def made(app: Flask, state: S = S.AWAITING_APPROVAL, **changes: Any) -> SubscriptionRequest:
+def made(
+    app: Flask, state: RequestState = S.AWAITING_APPROVAL, **changes: Any
+) -> SubscriptionRequest:
     with app.app_context():
         rule = changes.pop("rule", StartRule.IMMEDIATE)
         version = changes.pop("version", None) or make_service_template(start_rule=rule)
@@ -204,7 +206,7 @@ def test_the_export_defuses_formulas(app: Flask, staff: CheckingClient) -> None:
 
 @pytest.mark.parametrize("state", [state for state in S if state is not S.DRAFT])
 def test_a_request_in_each_state_has_a_page(
-    app: Flask, staff: CheckingClient, sign_in_as: SignIn, state: S
+    app: Flask, staff: CheckingClient, sign_in_as: SignIn, state: RequestState
 ) -> None:
     with app.app_context():
         author = make_prospect()
@@ -588,6 +590,7 @@ def test_the_list_polls_for_what_has_changed(app: Flask, staff: CheckingClient) 
     assert "Scheduled" in news.text(news.one("span", id=f"request-{request.id}-word"))
     assert news.text(news.one("a", id="count-scheduled")) == "Scheduled 1"
     later = poll_of(news)
+    assert later
     assert later != poll
     assert staff.get(later, headers=headers).status_code == 204
     made(app)

@@ -66,7 +66,8 @@ from tests.support.requests import (
 )
 
 pytestmark = [pytest.mark.empty_database, pytest.mark.usefixtures("app_context")]
-S, A = RequestState, RequestAction
+S = RequestState
+A = RequestAction
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +102,7 @@ def failed() -> SubscriptionRequest:
     return request
 
 
-def do(actor: Actor, action: A, request_id: int, version: int, **words: Any) -> Any:
+def do(actor: Actor, action: RequestAction, request_id: int, version: int, **words: Any) -> Any:
     """An action by its name, with what it needs."""
     call: Callable[..., Any] = getattr(request_actions, action.value)
     if action in (A.REJECT, A.ASK_FOR_CHANGES):
@@ -194,7 +195,7 @@ def test_a_reason_is_on_the_request_in_the_timeline_and_in_the_mail() -> None:
 
 @pytest.mark.parametrize("action", [A.REJECT, A.ASK_FOR_CHANGES])
 @pytest.mark.parametrize("reason", ["", " \r\n\t", "x" * 2001, "a\0b", "\ud800"])
-def test_a_reason_that_cannot_be_kept(action: A, reason: str) -> None:
+def test_a_reason_that_cannot_be_kept(action: RequestAction, reason: str) -> None:
     request = make_request()
     with pytest.raises(InvalidInput) as refused:
         do(operator(), action, request.id, request.version, reason=reason)
@@ -255,7 +256,7 @@ def test_a_retry_without_a_failed_run_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("action", list(A))
-def test_each_action_is_for_operators_in_scope(action: A) -> None:
+def test_each_action_is_for_operators_in_scope(action: RequestAction) -> None:
     group = make_group()
     version = make_service_template(group_id=group.id)
     state = next(state for state, actions in STAFF_ACTIONS.items() if action in actions)
@@ -484,7 +485,9 @@ class Requests(RuleBasedStateMachine):
         reason=st.sampled_from(["", "Because"]),
         is_author=st.booleans(),
     )
-    def act(self, request_id: int, action: A, is_stale: bool, reason: str, is_author: bool) -> None:
+    def act(
+        self, request_id: int, action: RequestAction, is_stale: bool, reason: str, is_author: bool
+    ) -> None:
         before = db.session.get_one(SubscriptionRequest, request_id, populate_existing=True)
         actor = actor_of(self.author) if is_author else self.staff
         table = AUTHOR_ACTIONS if is_author else STAFF_ACTIONS
@@ -537,7 +540,8 @@ class Requests(RuleBasedStateMachine):
         to_state = ways[choice % len(ways)]
 
         def work(connection: sa.Connection) -> None:
-            values = {"scheduled_for": utcnow()} if to_state is S.SCHEDULED else {}
+            planned = utcnow() if to_state is S.SCHEDULED else None
+            values: dict[str, Any] = {"scheduled_for": planned} if planned else {}
             move(connection, request_id, state, to_state, actor=SYSTEM, **values)
             if to_state is S.SUBMITTED:
                 move(connection, request_id, to_state, S.AWAITING_APPROVAL, actor=SYSTEM)
@@ -553,7 +557,7 @@ class Requests(RuleBasedStateMachine):
             make_run(request_id, _RUNS[to_state])
 
     @rule(request_id=requests, to_state=st.sampled_from(S))
-    def try_another_way(self, request_id: int, to_state: S) -> None:
+    def try_another_way(self, request_id: int, to_state: RequestState) -> None:
         """What is not declared cannot happen, whoever asks for it."""
         state = self.world[request_id]
         if to_state in TRANSITIONS[state]:

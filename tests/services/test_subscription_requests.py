@@ -7,6 +7,7 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -254,11 +255,8 @@ def test_paging_visits_every_request_once(sort: RequestSort, is_limited: bool) -
             state, versions[number % 2], submitted_at=moment, name=f"Page{number % 4:02}x{number}"
         )
     make_request(S.DRAFT, created_by_id=me.id, name="Draft")
-    db.session.execute(
-        SubscriptionRequest.__table__.update()
-        .where(SubscriptionRequest.id % 2 == 0)
-        .values(changed_at=moment)
-    )
+    evens = sa.update(SubscriptionRequest).where(SubscriptionRequest.id % 2 == 0)
+    db.session.execute(evens.values(changed_at=moment))
     db.session.commit()
     actor, wanted = actor_of(me), RequestFilter(sort=sort)
     whole = [each.id for each in list_requests(actor, wanted, size=100).rows]

@@ -143,4 +143,4 @@ def count_rows() -> dict[tuple[int, RequestState], int]:
         .where(SubscriptionRequest.state != RequestState.DRAFT)
         .group_by(SubscriptionRequest.group_id, SubscriptionRequest.state)
     )
-    return {(group_id, state): number for group_id, state, number in rows}
+    return {(row[0] or 0, row[1]): row[2] for row in rows}
