@@ -52,9 +52,12 @@ class _Side:
 
 def _measure(bench: Bench, engine: str) -> None:
     with ExitStack() as stack:
-        few, many = (
-            stack.enter_context(_side(bench, engine, number)) for number in (_FEW, bench.sizes.many)
-        )
+        # Both are filled before anybody signs in: a connection is not kept open for minutes.
+        filled = [
+            stack.enter_context(_filled(bench, engine, number))
+            for number in (_FEW, bench.sizes.many)
+        ]
+        few, many = (stack.enter_context(_side(bench, each)) for each in filled)
         pages = {name: (few.pages()[name], many.pages()[name]) for name in few.pages()}
         for name, sides in pages.items():
             times: tuple[list[float], list[float]] = ([], [])
@@ -81,24 +84,25 @@ def _measure(bench: Bench, engine: str) -> None:
 
 
 @contextmanager
-def _side(bench: Bench, engine: str, number: int) -> Iterator[_Side]:
+def _filled(bench: Bench, engine: str, number: int) -> Iterator[Installation]:
     with bench.own_installation(engine, f"requests-{number}") as installation:
-        _fill(installation, number)
-        newest = sa.select(SubscriptionRequest.name).order_by(SubscriptionRequest.id.desc())
-        name = installation.read(newest.limit(1))[0].name
-        with serving(installation, bench.sink()) as web:
-            readers = {"all groups": web.browser(_OPERATOR), "three groups": web.browser(LIMITED)}
-            yield _Side(readers, name)
+        with installation.database.begin() as connection:
+            add_requests(connection, number)
+        if engine == "postgresql":
+            # What autovacuum does in its own time.
+            database = installation.database.execution_options(isolation_level="AUTOCOMMIT")
+            with database.connect() as connection:
+                connection.execute(sa.text("VACUUM ANALYZE"))
+        yield installation
 
 
-def _fill(installation: Installation, number: int) -> None:
-    with installation.database.begin() as connection:
-        add_requests(connection, number)
-    if installation.engine_name == "postgresql":
-        # What autovacuum does in its own time.
-        database = installation.database.execution_options(isolation_level="AUTOCOMMIT")
-        with database.connect() as connection:
-            connection.execute(sa.text("VACUUM ANALYZE"))
+@contextmanager
+def _side(bench: Bench, installation: Installation) -> Iterator[_Side]:
+    newest = sa.select(SubscriptionRequest.name).order_by(SubscriptionRequest.id.desc())
+    name = installation.read(newest.limit(1))[0].name
+    with serving(installation, bench.sink()) as web:
+        readers = {"all groups": web.browser(_OPERATOR), "three groups": web.browser(LIMITED)}
+        yield _Side(readers, name)
 
 
 def requests_sqlite(bench: Bench) -> None:

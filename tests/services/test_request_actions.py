@@ -362,6 +362,22 @@ def test_of_operators_in_a_race_one_wins(app: Flask, _time: int) -> None:
     assert_counters()
 
 
+def test_of_two_plans_at_once_one_wins(app: Flask) -> None:
+    actors = [operator(), operator()]
+    request = make_request(S.SCHEDULED)
+    number, version = request.id, request.version
+    times = [utcnow() + timedelta(days=days) for days in (1, 2)]
+    db.session.commit()
+    answers = in_threads(
+        app,
+        lambda: request_actions.schedule_at(actors[0], number, version=version, at=times[0]),
+        lambda: request_actions.schedule_at(actors[1], number, version=version, at=times[1]),
+    )
+    (loser,) = (place for place, each in enumerate(answers) if isinstance(each, RequestChanged))
+    assert again(request).scheduled_for == times[1 - loser]
+    assert again(request).version == version + 1
+
+
 def test_bulk_actions_at_once_do_not_block_one_another(app: Flask) -> None:
     versions = [make_service_template() for _ in range(2)]
     requests = [make_request(version=versions[number % 2]) for number in range(12)]

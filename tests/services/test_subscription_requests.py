@@ -291,7 +291,7 @@ def test_parts_beyond_one_statement_are_merged(monkeypatch: pytest.MonkeyPatch) 
     groups = [make_group() for _ in range(5)]
     for number in (3, 1, 4, 0, 2):
         version = make_service_template(group_id=groups[number].id)
-        make_request(version=version, name=f"Merged{number}")
+        make_request(version=version, name=f"Merged{4 - number}")
     actor = actor_of(make_operator(*groups))
     in_order = [f"Merged{number}" for number in range(5)]
     assert names(actor, sort=RequestSort.NAME) == in_order
