@@ -29,7 +29,7 @@ def test_demo_fills_an_empty_database_and_says_who_can_sign_in(app: Flask) -> No
     assert "foyer-demo-1" in output
     with app.app_context():
         before = counts()
-        assert before == (4 + 2, 60 + 30 + 30 + 12 + 4 + 1 + 3 + 3)
+        assert before == (4 + 4, 60 + 30 + 30 + 12 + 4 + 2 + 3 + 3)
     code, again = run(app, "demo")
     assert (code, again) == (0, output)
     with app.app_context():
