@@ -73,7 +73,7 @@ class Desk:
     def __init__(self, person: Person, *, has_scripts: bool) -> None:
         self.person = person
         self.page = person.page
-        self._has_scripts = has_scripts
+        self.has_scripts = has_scripts
 
     def opens(self, request: SubscriptionRequest) -> None:
         self.page.goto(f"{URL}?q={request.name}")
@@ -197,7 +197,9 @@ def test_filters_search_and_order_of_the_list(installation: Installation, desk: 
     expect(page.get_by_role("link", name=other.name, exact=True)).to_have_count(0)
     search = page.get_by_role("searchbox")
     search.fill(request.upn_suffix)
-    search.press("Enter")
+    if not desk.has_scripts:  # With them the search comes as one types.
+        search.press("Enter")
+    expect(page).to_have_url(re.compile(f"q={request.upn_suffix}"))
     expect(page).to_have_url(re.compile("where=rejected"))
     expect(page.locator("#requests-table tbody tr")).to_have_count(1)
     page.get_by_role("link", name="Clear all", exact=True).click()
