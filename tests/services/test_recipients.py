@@ -46,7 +46,7 @@ def test_every_placeholder_has_a_value(app_context: Flask) -> None:
 
 
 def system_only() -> set[str]:
-    return {"reset link", "valid for"}
+    return {name for name, entry in PLACEHOLDERS.items() if entry.system_only}
 
 
 @pytest.mark.parametrize(
