@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Response, request
 from flask_wtf import FlaskForm
+from wtforms import Field
 from wtforms.validators import ValidationError
 
 from blueprints.htmx import respond
-from services.errors import ServiceError, Throttled
+from services.errors import InvalidInput, ServiceError, Throttled
 
 Validator = Callable[[FlaskForm, Any], None]
+
+LARGEST_ID = 2**63 - 1
+MOST_IDS = 500
+"""More than the largest page shows and the largest selection may mail."""
 
 
 class Form(FlaskForm):  # type: ignore[misc]
@@ -22,6 +27,31 @@ class Form(FlaskForm):  # type: ignore[misc]
     class Meta(FlaskForm.Meta):  # type: ignore[misc]
         def wrap_formdata(self, _form: Any, _formdata: Any) -> Any:
             return request.form or None
+
+
+class IdsField(Field):  # type: ignore[misc]
+    """Ids of rows, from repeated values or from one with commas between."""
+
+    data: list[int]
+
+    def process_formdata(self, valuelist: Sequence[Any]) -> None:
+        self.data = parse_ids(valuelist)
+
+    def process_data(self, value: Any) -> None:
+        self.data = list(value or [])
+
+
+def parse_ids(values: Sequence[str]) -> list[int]:
+    """The ids in `values`, each once. Raises InvalidInput for what is none, or for too many."""
+    words = [word for value in values for word in value.split(",") if word]
+    if len(words) > MOST_IDS:
+        raise InvalidInput("ids", f"{len(words):,} rows were selected. {MOST_IDS} is the most.")
+    if not all(len(word) < 20 and word.isascii() and word.isdecimal() for word in words):
+        raise InvalidInput("ids", "A row that this request names is none of the list.")
+    ids = dict.fromkeys(int(word) for word in words)
+    if any(not 0 < each <= LARGEST_ID for each in ids):
+        raise InvalidInput("ids", "A row that this request names is none of the list.")
+    return list(ids)
 
 
 def strip(text: str | None) -> str | None:

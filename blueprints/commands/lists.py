@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from blueprints.lists import Choice, read_cursor
 from models import CommandRunState
 
 STATES = {
@@ -28,7 +29,7 @@ class RunList:
     def read(cls, args: Mapping[str, str]) -> RunList:
         """From the parameters of a URL; what is malformed or unknown counts as not given."""
         state = next((each for each in STATES if each == args.get("state")), None)
-        return cls(state, args.get("by") == "me", args.get("cursor", "")[:200])
+        return cls(state, args.get("by") == "me", read_cursor(args))
 
     @property
     def is_filtered(self) -> bool:
@@ -43,15 +44,6 @@ class RunList:
     def to(self, *, cursor: str = "", **wanted: Any) -> RunList:
         """The state after a change; it starts at the first page unless `cursor` says otherwise."""
         return replace(self, cursor=cursor, **wanted)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A line of a filter's menu."""
-
-    label: str
-    query: str
-    is_on: bool
 
 
 def menus_of(shown: RunList) -> dict[str, list[Choice]]:

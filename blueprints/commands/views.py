@@ -10,12 +10,11 @@ from blueprints.commands.forms import CommandForm
 from blueprints.commands.lists import RunList, chips_of, menus_of
 from blueprints.commands.renditions import render_text
 from blueprints.commands.runs import Summary, button_label, describe_run, mail_of
-from blueprints.forms import apply_refusal
+from blueprints.forms import LARGEST_ID, apply_refusal
 from blueprints.htmx import go, respond, wants_fragment
 from blueprints.mailings.following import start_delivery
 from blueprints.mailings.frames import frame_mail
 from blueprints.security import current_actor, passive, public, requires
-from blueprints.users.forms import LARGEST_ID
 from models import CommandRun, CommandSource, SkipReason
 from services import command_runs
 from services.actors import Permission

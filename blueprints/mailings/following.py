@@ -13,10 +13,10 @@ from typing import Any
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 
 from blueprints.downloads import csv_download
+from blueprints.forms import LARGEST_ID
 from blueprints.htmx import go, respond, wants_fragment
 from blueprints.mailings.progress import progress_of
 from blueprints.security import current_actor, customer_page, passive, staff_page
-from blueprints.users.forms import LARGEST_ID
 from extensions import get_settings, queues
 from models import Customer, DeliveryState, Mailing
 from services import mail_lines, mailing_controls, mailings

@@ -6,8 +6,7 @@ from wtforms import BooleanField, HiddenField, IntegerField
 from wtforms.validators import InputRequired, Length, NumberRange
 from wtforms.widgets import HiddenInput
 
-from blueprints.forms import Form
-from blueprints.users.forms import LARGEST_ID, IdsField
+from blueprints.forms import LARGEST_ID, Form, IdsField
 
 
 class ConfirmForm(Form):

@@ -6,7 +6,9 @@ import secrets
 
 from flask import Blueprint, Response, flash, request, url_for
 
+from blueprints.forms import parse_ids
 from blueprints.htmx import go, respond
+from blueprints.lists import read_cursor
 from blueprints.mailings.following import (
     add_customer_views,
     add_staff_views,
@@ -16,7 +18,6 @@ from blueprints.mailings.following import (
 from blueprints.mailings.forms import ConfirmForm
 from blueprints.mailings.frames import frame_mail
 from blueprints.security import current_actor, current_session, customer_page, staff_page
-from blueprints.users.forms import parse_ids
 from blueprints.users.lists import action_label
 from extensions import get_settings
 from models import Customer
@@ -33,7 +34,7 @@ add_staff_views(staff_bp)
 @bp.get("")
 @customer_page(Permission.MAILINGS_READ)
 def index(customer: Customer) -> Response:
-    cursor = request.args.get("cursor", "")[:200]
+    cursor = read_cursor(request.args)
     page = mailings.list_mailings(current_actor(), customer, cursor=cursor)
     return respond(
         "mailings/index.html", "mailings/_table.html", customer=customer, listed=page, cursor=cursor
@@ -44,7 +45,7 @@ def index(customer: Customer) -> Response:
 @staff_page(Permission.MAILINGS_READ)
 def staff_index() -> Response:
     """The mailings of every customer in the actor's scope, those of several at once included."""
-    cursor = request.args.get("cursor", "")[:200]
+    cursor = read_cursor(request.args)
     page = mailings.list_staff_mailings(current_actor(), cursor=cursor)
     return respond(
         "mailings/index.html",

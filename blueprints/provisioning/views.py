@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, url_for
 
-from blueprints.forms import apply_refusal
+from blueprints.forms import LARGEST_ID, apply_refusal
 from blueprints.htmx import go, respond
 from blueprints.provisioning.forms import (
     DAY_NAMES,
@@ -20,7 +20,6 @@ from blueprints.provisioning.forms import (
 )
 from blueprints.provisioning.plans import WIDTH, describe_days, describe_next, describe_window
 from blueprints.security import current_actor, requires
-from blueprints.users.forms import LARGEST_ID
 from models import utcnow
 from services import provisioning_policy
 from services.actors import Permission

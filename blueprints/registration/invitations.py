@@ -7,12 +7,11 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, request, url_for
 
-from blueprints.forms import refuse
+from blueprints.forms import LARGEST_ID, refuse
 from blueprints.htmx import go, respond, wants_fragment
+from blueprints.lists import clean_search, read_cursor, read_size, size_parameter
 from blueprints.registration.entry_forms import InvitationForm
 from blueprints.security import current_actor, requires
-from blueprints.users.forms import LARGEST_ID
-from blueprints.users.lists import clean_search
 from config import LANGUAGES
 from extensions import get_settings
 from models import utcnow
@@ -31,14 +30,14 @@ _ONE = f"/<int(max={LARGEST_ID}):invitation_id>"
 def index() -> Response:
     """The list; search, page size and place are all in the address."""
     search = clean_search(request.args.get("q", ""))
-    size = request.args.get("size", PAGE_SIZES[0], type=int)
-    size = size if size in PAGE_SIZES else PAGE_SIZES[0]
-    cursor = request.args.get("cursor", "")[:1000]
+    size = read_size(request.args)
+    cursor = read_cursor(request.args)
     page = invitations.list_invitations(current_actor(), search=search, size=size, cursor=cursor)
 
     def address(cursor: str | None = None, size: int = size, search: str = search) -> str:
-        shown = size if size != PAGE_SIZES[0] else None
-        return url_for("invitations.index", q=search or None, size=shown, cursor=cursor)
+        return url_for(
+            "invitations.index", q=search or None, size=size_parameter(size), cursor=cursor
+        )
 
     return respond(
         "registration/invitations.html",

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, make_response, render_template, request, url_for
 
-from blueprints.forms import apply_refusal
+from blueprints.forms import LARGEST_ID, apply_refusal
 from blueprints.htmx import go, respond, wants_fragment
 from blueprints.registration.wizard_forms import (
     make_form,
@@ -32,7 +32,6 @@ from blueprints.registration.wizard_pages import (
     versions_of,
 )
 from blueprints.security import current_actor, requires
-from blueprints.users.forms import LARGEST_ID
 from models import RequestState, ServiceTemplateVersion, SubscriptionRequest
 from services import domain_proofs, registration_drafts, registration_submission, service_templates
 from services.actors import Permission

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from blueprints.forms import Form
-from blueprints.users.forms import IdsField, parse_ids
+from blueprints.forms import Form, IdsField, parse_ids
 from services.errors import InvalidInput
 
 

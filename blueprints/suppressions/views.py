@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, flash, request, url_for
 
+from blueprints.forms import parse_ids
 from blueprints.htmx import go, respond, wants_fragment
+from blueprints.lists import clean_search, read_cursor, read_size, size_parameter
 from blueprints.security import current_actor, customer_page
 from blueprints.suppressions.forms import ClearForm, parse_addresses
-from blueprints.users.forms import parse_ids
-from blueprints.users.lists import clean_search
 from models import Customer
 from services import suppressions, users
 from services.actors import Permission
@@ -24,18 +24,16 @@ def index(customer: Customer) -> Response:
     """The list; search, page size and place are all in the address."""
     actor = current_actor()
     search = clean_search(request.args.get("q", ""))
-    size = request.args.get("size", PAGE_SIZES[0], type=int)
-    size = size if size in PAGE_SIZES else PAGE_SIZES[0]
-    cursor = request.args.get("cursor", "")[:1000]
+    size = read_size(request.args)
+    cursor = read_cursor(request.args)
     page = suppressions.list_suppressed(actor, customer, search=search, size=size, cursor=cursor)
 
     def address(cursor: str | None = None, size: int = size, search: str = search) -> str:
-        shown = size if size != PAGE_SIZES[0] else None
         return url_for(
             "suppressions.index",
             web_id=customer.web_id,
             q=search or None,
-            size=shown,
+            size=size_parameter(size),
             cursor=cursor,
         )
 

@@ -20,8 +20,7 @@ from wtforms.fields.choices import SelectChoice
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 from wtforms.widgets import HiddenInput
 
-from blueprints.forms import Form
-from blueprints.users.forms import LARGEST_ID, IdsField
+from blueprints.forms import LARGEST_ID, Form, IdsField
 from services.errors import InvalidInput
 from services.request_actions import MOST_AT_ONCE, Start
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
+from blueprints.lists import (
+    Choice,
+    clean_search,
+    parse_query,
+    read_cursor,
+    read_size,
+    size_parameter,
+)
 from blueprints.tenant_creation.words import WAITING_WORDS
-from blueprints.users.lists import Choice, clean_search
 from models import Group
 from services.paging import PAGE_SIZES
 from services.request_states import Waiting
@@ -34,7 +41,6 @@ class RequestList:
     def read(cls, args: Mapping[str, str], groups: Sequence[Group]) -> RequestList:
         """From the parameters of a URL; what is malformed or unknown counts as not given."""
         offered = {str(group.groupno): group.id for group in groups}
-        sizes = {str(size): size for size in PAGE_SIZES}
         sorts = {str(sort): sort for sort in RequestSort}
         return cls(
             RequestFilter(
@@ -43,18 +49,14 @@ class RequestList:
                 group_id=offered.get(args.get("group", "")),
                 sort=sorts.get(args.get("sort", ""), RequestSort.NEWEST),
             ),
-            size=sizes.get(args.get("size", ""), PAGE_SIZES[0]),
-            cursor=args.get("cursor", "")[:1000],
+            size=read_size(args),
+            cursor=read_cursor(args),
         )
 
     @classmethod
     def parse(cls, query: str, groups: Sequence[Group]) -> RequestList:
         """From a query string, as `query_of` writes it."""
-        try:
-            args = dict(parse_qsl(query, max_num_fields=20))
-        except ValueError:
-            args = {}
-        return cls.read(args, groups)
+        return cls.read(parse_query(query), groups)
 
     def to(self, *, cursor: str = "", size: int | None = None, **wanted: Any) -> RequestList:
         """The state after a change; it starts at the first page unless `cursor` says otherwise."""
@@ -103,7 +105,7 @@ class Controls:
             "where": wanted.waiting.name.lower() if wanted.waiting else None,
             "group": self._numbers.get(wanted.group_id) if wanted.group_id else None,
             "sort": wanted.sort if wanted.sort is not RequestSort.NEWEST else None,
-            "size": state.size if state.size != PAGE_SIZES[0] else None,
+            "size": size_parameter(state.size),
         }
         return [(name, str(value)) for name, value in values.items() if value]
 

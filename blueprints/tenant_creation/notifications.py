@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, flash, request, url_for
 
+from blueprints.forms import LARGEST_ID
 from blueprints.htmx import go, respond
 from blueprints.mailings.frames import frame_mail
 from blueprints.security import current_actor, requires
-from blueprints.users.forms import LARGEST_ID
 from config import LANGUAGES
 from models import NotificationKind, RequestNotification
 from services import request_notifications

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, make_response, redirect, render_template,
 
 from blueprints.downloads import csv_download
 from blueprints.formats import format_exact_time
+from blueprints.forms import LARGEST_ID
 from blueprints.htmx import respond, wants_fragment
 from blueprints.security import current_actor, passive, requires
 from blueprints.tenant_creation.asked import describe_asked
@@ -25,7 +26,6 @@ from blueprints.tenant_creation.words import (
     describe_transition,
     is_due_now,
 )
-from blueprints.users.forms import LARGEST_ID
 from extensions import get_settings
 from models import Group, RequestNotification, RequestState, SubscriptionRequest
 from services import (

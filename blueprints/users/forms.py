@@ -2,43 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from wtforms import Field, StringField
+from wtforms import StringField
 from wtforms.validators import Length
 
-from blueprints.forms import Form
-from services.errors import InvalidInput
-
-LARGEST_ID = 2**63 - 1
-MOST_IDS = 500
-"""More than the largest page shows and the largest selection may mail."""
-
-
-class IdsField(Field):  # type: ignore[misc]
-    """Ids of rows, from repeated values or from one with commas between."""
-
-    data: list[int]
-
-    def process_formdata(self, valuelist: Sequence[Any]) -> None:
-        self.data = parse_ids(valuelist)
-
-    def process_data(self, value: Any) -> None:
-        self.data = list(value or [])
-
-
-def parse_ids(values: Sequence[str]) -> list[int]:
-    """The ids in `values`, each once. Raises InvalidInput for what is none, or for too many."""
-    words = [word for value in values for word in value.split(",") if word]
-    if len(words) > MOST_IDS:
-        raise InvalidInput("users", f"{len(words):,} users were named. {MOST_IDS} is the most.")
-    if not all(len(word) < 20 and word.isascii() and word.isdecimal() for word in words):
-        raise InvalidInput("users", "A user named in this request is not one.")
-    ids = dict.fromkeys(int(word) for word in words)
-    if any(not 0 < each <= LARGEST_ID for each in ids):
-        raise InvalidInput("users", "A user named in this request is not one.")
-    return list(ids)
+from blueprints.forms import Form, IdsField
 
 
 class SelectionForm(Form):

@@ -6,8 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
+from blueprints.lists import (
+    Choice,
+    clean_search,
+    parse_query,
+    read_cursor,
+    read_size,
+    size_parameter,
+)
 from models import Bundle, EmailTemplate, TemplateKind, UserStatus
 from services.paging import PAGE_SIZES
 from services.users import Mailed, UserFilter, UserSort
@@ -15,7 +23,6 @@ from services.users import Mailed, UserFilter, UserSort
 Word = TypeVar("Word", bound=StrEnum)
 
 EXPORT = "export"
-SEARCH_LENGTH = 200
 _STATUSES = {UserStatus.ACTIVE: "Active", UserStatus.SUSPENDED: "Suspended"}
 _MAILED = {Mailed.NEVER: "Never mailed", Mailed.FAILED: "Last mail failed"}
 
@@ -32,7 +39,6 @@ class UserList:
     def read(cls, args: Mapping[str, str], bundles: Sequence[Bundle]) -> UserList:
         """From the parameters of a URL; what is malformed or unknown counts as not given."""
         offered = {str(bundle.id): bundle.id for bundle in bundles}
-        sizes = {str(size): size for size in PAGE_SIZES}
         status = _word(UserStatus, args.get("status"))
         return cls(
             UserFilter(
@@ -44,18 +50,14 @@ class UserList:
                 sort=_word(UserSort, args.get("sort")) or UserSort.NAME,
                 descending=args.get("order") == "desc",
             ),
-            size=sizes.get(args.get("size", ""), PAGE_SIZES[0]),
-            cursor=args.get("cursor", "")[:1000],
+            size=read_size(args),
+            cursor=read_cursor(args),
         )
 
     @classmethod
     def parse(cls, query: str, bundles: Sequence[Bundle]) -> UserList:
         """From a query string, as `query` writes it."""
-        try:
-            args = dict(parse_qsl(query, max_num_fields=20))
-        except ValueError:
-            args = {}
-        return cls.read(args, bundles)
+        return cls.read(parse_query(query), bundles)
 
     @property
     def state(self) -> list[tuple[str, str]]:
@@ -68,7 +70,7 @@ class UserList:
             "signed_in": "never" if wanted.never_signed_in else None,
             "sort": wanted.sort if wanted.sort is not UserSort.NAME else None,
             "order": "desc" if wanted.descending else None,
-            "size": self.size if self.size != PAGE_SIZES[0] else None,
+            "size": size_parameter(self.size),
         }
         return [(name, str(value)) for name, value in values.items() if value]
 
@@ -87,11 +89,6 @@ class UserList:
         """The same order and size without any filter."""
         kept = UserFilter(sort=self.wanted.sort, descending=self.wanted.descending)
         return UserList(kept, self.size)
-
-
-def clean_search(text: str) -> str:
-    """A search term without control characters, no longer than the field."""
-    return "".join(each for each in text[:SEARCH_LENGTH] if each.isprintable()).strip()
 
 
 def _word(words: type[Word], value: str | None) -> Word | None:
@@ -140,15 +137,6 @@ def columns_of(shown: UserList) -> list[Column]:
         direction = ("descending" if down else "ascending") if current else None
         found.append(Column(label, sort, query, direction, css))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A line of a filter's menu."""
-
-    label: str
-    query: str
-    is_on: bool
 
 
 def menus_of(shown: UserList, bundles: Sequence[Bundle]) -> dict[str, list[Choice]]:

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 
 from blueprints.downloads import csv_download
 from blueprints.htmx import respond, wants_fragment
+from blueprints.lists import clean_search
 from blueprints.security import current_actor, current_session, customer_page
 from blueprints.users.forms import SelectionForm
 from blueprints.users.lists import (
@@ -17,7 +18,6 @@ from blueprints.users.lists import (
     UserList,
     actions_for,
     chips_of,
-    clean_search,
     columns_of,
     menus_of,
 )

@@ -175,7 +175,7 @@ class Installation:
 
     def add_tenant(self, users: int = 30) -> Tenant:
         """A further customer with an administrator who has the demo password."""
-        web_id = f"T{next(_numbers)}"
+        web_id = f"JOURNEY{next(_numbers)}"
         with self.app.app_context():
             customer = demo_data.add_bulk_customer(web_id, users)
             admin = db.session.scalars(

@@ -378,8 +378,10 @@ def test_the_pages_of_tenant_registration(open_person: OpenPerson, check: Check)
     expect(page.locator(".versions")).to_be_visible()
     check(page, "tenant, both versions")
     page.goto("/tenant-registration/drafts")
-    page.get_by_role("link", name="Discard").click()
+    page.get_by_role("link", name="Discard").first.click()
     check(page, "discarding a draft")
+    page.get_by_role("button", name="Discard the draft").click()
+    expect(page.get_by_text("The draft is discarded.")).to_be_visible()
 
 
 _SHOWN_STATES = (
