@@ -1,11 +1,19 @@
 """Tables, constraints and small derived properties: one module per noun of the glossary."""
 
+from models.api_credentials import (
+    ApiCredential,
+    ApiCredentialGroup,
+    ApiScope,
+    IdempotencyKey,
+    KeyState,
+)
 from models.audit_events import AuditEvent
 from models.base import Base, fold, is_storable, prefix_range, table_of, utcnow
 from models.bundles import Bundle, CustomerBundle
 from models.command_runs import CommandRun, CommandRunState, CommandSource
 from models.customers import Customer, CustomerStatus
 from models.deliveries import Delivery, DeliveryClaim, DeliveryState, SkipReason
+from models.direct_debits import AccountScheme, DirectDebit, DirectDebitNotice
 from models.email_templates import (
     CustomerEmailTemplate,
     EmailTemplate,
@@ -59,10 +67,22 @@ from models.users import (
     UserStatus,
     WelcomeState,
 )
+from models.webhooks import (
+    MessageState,
+    WebhookAttempt,
+    WebhookEndpoint,
+    WebhookEvent,
+    WebhookMessage,
+    WebhookSubscription,
+)
 
 __all__ = [
     "CUSTOMER_ROLES",
     "STAFF_ROLES",
+    "AccountScheme",
+    "ApiCredential",
+    "ApiCredentialGroup",
+    "ApiScope",
     "Audience",
     "AuditEvent",
     "Base",
@@ -77,13 +97,17 @@ __all__ = [
     "Delivery",
     "DeliveryClaim",
     "DeliveryState",
+    "DirectDebit",
+    "DirectDebitNotice",
     "EmailTemplate",
     "EmailTemplateText",
     "EmailTemplateVersion",
     "GeneralParameters",
     "GeneralParametersVersion",
     "Group",
+    "IdempotencyKey",
     "InvitationState",
+    "KeyState",
     "Lane",
     "LocalPlatformAccount",
     "LocalPlatformTenant",
@@ -91,6 +115,7 @@ __all__ = [
     "Mailing",
     "MailingCustomer",
     "MailingState",
+    "MessageState",
     "NotificationKind",
     "NumberSequence",
     "OffPeakException",
@@ -125,6 +150,11 @@ __all__ = [
     "User",
     "UserGroup",
     "UserStatus",
+    "WebhookAttempt",
+    "WebhookEndpoint",
+    "WebhookEvent",
+    "WebhookMessage",
+    "WebhookSubscription",
     "WelcomeState",
     "fold",
     "is_storable",

@@ -67,6 +67,8 @@ class Customer(Base):
     status: Mapped[CustomerStatus] = mapped_column(
         word_type(CustomerStatus), default=CustomerStatus.ACTIVE, server_default="active"
     )
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Counts the changes that people and other systems make, so that none overwrites another."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
     group: Mapped[Group] = relationship()

@@ -8,6 +8,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from models.api_credentials import ApiCredential
 from models.base import Base, IntPk, utcnow, word_type
 from models.command_runs import CommandRun
 from models.customers import Customer
@@ -39,7 +40,8 @@ class Mailing(Base):
     """One action that sends a template to recipients that were frozen when it was confirmed.
 
     `customer_id` is empty where the recipients belong to several customers: those are named by
-    MailingCustomer. `created_by_id` is empty where the mailing was started from a terminal.
+    MailingCustomer. `created_by_id` is empty where the mailing was started from a terminal, or by
+    an API credential.
     """
 
     __tablename__ = "mailings"
@@ -66,6 +68,7 @@ class Mailing(Base):
     customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("customers.id"))
     template_version_id: Mapped[int] = mapped_column(sa.ForeignKey("email_template_versions.id"))
     created_by_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
+    credential_id: Mapped[int | None] = mapped_column(sa.ForeignKey("api_credentials.id"))
     confirmation: Mapped[str] = mapped_column(sa.String(64))
     command_run_id: Mapped[int | None] = mapped_column(sa.ForeignKey("command_runs.id"))
     command_line: Mapped[int | None]
@@ -91,12 +94,15 @@ class Mailing(Base):
     template_version: Mapped[EmailTemplateVersion] = relationship()
     created_by: Mapped[User | None] = relationship()
     command_run: Mapped[CommandRun | None] = relationship()
+    credential: Mapped[ApiCredential | None] = relationship()
 
     @property
     def author(self) -> str:
         """Who started it, as people know him."""
         if self.created_by is not None:
             return self.created_by.full_name
+        if self.credential is not None:
+            return f"API credential {self.credential.name}"
         return self.command_run.actor_login if self.command_run is not None else ""
 
     @property

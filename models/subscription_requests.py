@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from models.api_credentials import ApiCredential
 from models.base import Base, IntPk, key_type, utcnow, word_type
 from models.customers import Customer
 from models.groups import Group
@@ -95,6 +96,9 @@ class SubscriptionRequest(Base):
             name="ended_has_no_seal",
         ),
         sa.CheckConstraint("state = 'draft' OR submitted_at IS NOT NULL", name="has_submit_time"),
+        sa.CheckConstraint(
+            "(created_by_id IS NULL) <> (credential_id IS NULL)", name="asked_by_somebody"
+        ),
         _held("uq_subscription_requests_held_name", "name_key"),
         _held("uq_subscription_requests_held_short_name", "short_name_key"),
         _held("uq_subscription_requests_held_upn_suffix", "upn_suffix"),
@@ -112,7 +116,8 @@ class SubscriptionRequest(Base):
     id: Mapped[IntPk]
     state: Mapped[RequestState] = mapped_column(word_type(RequestState), default=RequestState.DRAFT)
     version: Mapped[int] = mapped_column(default=1, server_default="1")
-    created_by_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"))
+    created_by_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
+    credential_id: Mapped[int | None] = mapped_column(sa.ForeignKey("api_credentials.id"))
     invitation_id: Mapped[int | None] = mapped_column(sa.ForeignKey("registration_links.id"))
     group_id: Mapped[int | None] = mapped_column(sa.ForeignKey("groups.id"))
     template_version_id: Mapped[int | None] = mapped_column(
@@ -155,11 +160,19 @@ class SubscriptionRequest(Base):
     submitted_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 
-    created_by: Mapped[User] = relationship(foreign_keys=[created_by_id])
+    created_by: Mapped[User | None] = relationship(foreign_keys=[created_by_id])
+    credential: Mapped[ApiCredential | None] = relationship()
     invitation: Mapped[RegistrationLink | None] = relationship()
     group: Mapped[Group | None] = relationship()
     template_version: Mapped[ServiceTemplateVersion | None] = relationship()
     customer: Mapped[Customer | None] = relationship()
+
+    @property
+    def author(self) -> str:
+        """Who asked for it, as people know him."""
+        if self.created_by is not None:
+            return self.created_by.full_name
+        return f"API credential {self.credential.name}" if self.credential is not None else ""
 
 
 class RequestTransition(Base):

@@ -121,6 +121,8 @@ class User(Base, UserMixin):  # type: ignore[misc]
     )
     welcome_at: Mapped[datetime | None]
     last_sign_in_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Counts the changes to what is known of the person; mails and sign-ins are none."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
     customer: Mapped[Customer | None] = relationship(foreign_keys=[customer_id])

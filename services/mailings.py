@@ -14,6 +14,7 @@ from sqlalchemy.orm import aliased, joinedload
 
 from extensions import db, get_settings
 from models import (
+    ApiCredential,
     CommandRun,
     Customer,
     Delivery,
@@ -35,6 +36,7 @@ from services.paging import Page, keyset_page, parse_id_key
 _WITH_AUTHOR = (
     joinedload(Mailing.template_version).joinedload(EmailTemplateVersion.template),
     joinedload(Mailing.created_by),
+    joinedload(Mailing.credential).load_only(ApiCredential.name),
     joinedload(Mailing.command_run).load_only(CommandRun.actor_login),
 )
 

@@ -48,7 +48,7 @@ def values_of(notification: RequestNotification, language: str = "") -> dict[str
     portal = get_settings().public_url
     version = request.template_version
     # Whoever registered for somebody else is the only one who can open the request.
-    is_own = request.created_by.role is Role.PROSPECT
+    is_own = request.created_by is not None and request.created_by.role is Role.PROSPECT
     start, end = _planned(notification)
     zone = _zone_of(request)
     return {

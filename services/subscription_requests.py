@@ -14,6 +14,7 @@ from sqlalchemy.orm import joinedload
 
 from extensions import db
 from models import (
+    ApiCredential,
     Group,
     ProvisioningRun,
     ProvisioningStep,
@@ -140,6 +141,7 @@ _LISTED = (
     joinedload(R.template_version).joinedload(ServiceTemplateVersion.template),
     joinedload(R.group),
     joinedload(R.created_by),
+    joinedload(R.credential).load_only(ApiCredential.name),
 )
 
 
