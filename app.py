@@ -7,6 +7,7 @@ import logging
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+import blueprints.api.views as api
 import cli
 from blueprints import errors, pages, security
 from blueprints.account.views import bp as account
@@ -77,5 +78,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     pages.init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    api.init_app(app)
     cli.init_app(app)
     return app

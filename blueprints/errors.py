@@ -10,6 +10,7 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException
 
+from blueprints.api import problems
 from blueprints.htmx import wants_fragment
 from extensions import db
 from services import errors
@@ -24,6 +25,8 @@ def report(
 ) -> Response:
     """An error page; htmx gets the sentence as a toast and keeps what is on the screen."""
     db.session.rollback()
+    if problems.is_api_request():
+        return problems.report_status(status, message, headers)
     template = f"errors/{status if status in PAGES else 400 if status < 500 else 500}.html"
     if wants_fragment() and message:
         flash(message, "bad")
@@ -37,8 +40,23 @@ def report(
 
 
 def init_app(app: Flask) -> None:
+    @app.errorhandler(problems.InvalidAccess)
+    def _invalid_access(error: problems.InvalidAccess) -> Response:
+        db.session.rollback()
+        return problems.invalid_access(is_unknown=error.is_unknown)
+
+    @app.errorhandler(problems.Refused)
+    def _refused(error: problems.Refused) -> Response:
+        db.session.rollback()
+        return problems.problem(
+            error.problem.name, error.detail, errors=error.errors, headers=error.headers
+        )
+
     @app.errorhandler(errors.NotFound)
     def _not_found(error: errors.NotFound) -> Response:
+        if problems.is_api_request():
+            db.session.rollback()
+            return problems.invalid_access()
         return report(404, error.message)
 
     @app.errorhandler(errors.Forbidden)
@@ -47,7 +65,18 @@ def init_app(app: Flask) -> None:
 
     @app.errorhandler(errors.InvalidInput)
     def _invalid(error: errors.InvalidInput) -> Response:
+        if problems.is_api_request():
+            db.session.rollback()
+            return problems.problem(
+                "invalid-input",
+                "One value cannot be accepted.",
+                errors=[{"field": error.field, "detail": error.message}],
+            )
         return report(400, error.message)
+
+    @app.errorhandler(errors.Stale)
+    def _stale(error: errors.Stale) -> Response:
+        return report(412 if problems.is_api_request() else 409, error.message)
 
     @app.errorhandler(errors.Conflict)
     def _conflict(error: errors.Conflict) -> Response:

@@ -37,6 +37,12 @@ def public(view: View) -> View:
     return view
 
 
+def authorised_by_credential(view: View) -> View:
+    """An operation of the REST API, which lets in credentials, not people."""
+    setattr(view, _ACCESS, "api")
+    return view
+
+
 def signed_in(view: View) -> View:
     """Every signed-in person may ask for this; it shows what is his own."""
     setattr(view, _ACCESS, "signed in")
@@ -168,7 +174,7 @@ def _check_access() -> Any:
         return None
     view = current_app.view_functions[request.endpoint]
     demanded = access_demanded(view)
-    if demanded == "public":
+    if demanded in {"public", "api"}:  # The API asks by itself, for a credential.
         return None
     if not current_user.is_authenticated:
         return ask_to_sign_in()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
 import sqlalchemy as sa
+from sqlalchemy.orm import contains_eager
 
 from extensions import db
 from models import (
     CUSTOMER_ROLES,
     STAFF_ROLES,
+    ApiCredentialGroup,
+    ApiScope,
     Customer,
     CustomerStatus,
+    Group,
     Role,
     User,
     UserGroup,
@@ -39,12 +44,23 @@ class Permission(StrEnum):
     PROVISIONING_PLAN = "provisioning.plan"
     PARAMETERS_READ = "parameters.read"
     PARAMETERS_EDIT = "parameters.edit"
+    CUSTOMERS_EDIT = "customers.edit"
+    USERS_EDIT = "users.edit"
+    WEBHOOKS_READ = "webhooks.read"
+    WEBHOOKS_EDIT = "webhooks.edit"
+    CREDENTIALS_MANAGE = "credentials.manage"
 
 
 _READ = frozenset({Permission.USERS_READ, Permission.MAILINGS_READ, Permission.PARAMETERS_READ})
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.LANDLORD: frozenset(Permission),
-    Role.OPERATOR: frozenset(Permission) - {Permission.PROVISIONING_PLAN},
+    Role.OPERATOR: frozenset(Permission)
+    - {
+        Permission.PROVISIONING_PLAN,
+        Permission.WEBHOOKS_READ,
+        Permission.WEBHOOKS_EDIT,
+        Permission.CREDENTIALS_MANAGE,
+    },
     Role.AUDITOR: _READ
     | {
         Permission.CUSTOMERS_READ,
@@ -59,9 +75,35 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 }
 
 
+GRANTS: dict[ApiScope, frozenset[Permission]] = {
+    ApiScope.READ: frozenset(
+        {
+            Permission.CUSTOMERS_READ,
+            Permission.USERS_READ,
+            Permission.MAILINGS_READ,
+            Permission.REQUESTS_READ,
+            Permission.WEBHOOKS_READ,
+        }
+    ),
+    ApiScope.WRITE: frozenset(
+        {
+            Permission.CUSTOMERS_EDIT,
+            Permission.USERS_EDIT,
+            Permission.TENANTS_REGISTER,
+            Permission.WEBHOOKS_EDIT,
+        }
+    ),
+    ApiScope.SEND: frozenset({Permission.MAILINGS_SEND}),
+}
+"""What the scopes of an API credential include."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A signed-in person, or nobody for what the system does by itself."""
+    """A signed-in person, an API credential, or nobody for what the system does by itself.
+
+    A credential acts as an operator of its groups does, limited to what it was granted.
+    """
 
     user_id: int | None
     login: str
@@ -69,6 +111,8 @@ class Actor:
     customer_id: int | None = None
     all_groups: bool = False
     address: str = ""
+    credential_id: int | None = None
+    granted: frozenset[Permission] | None = None
 
     @classmethod
     def from_user(cls, user: User, address: str = "") -> Actor:
@@ -92,11 +136,33 @@ class Actor:
             address="terminal",
         )
 
+    @classmethod
+    def from_credential(
+        cls,
+        credential_id: int,
+        name: str,
+        scopes: Collection[ApiScope],
+        *,
+        all_groups: bool,
+        address: str = "",
+    ) -> Actor:
+        return cls(
+            user_id=None,
+            login=f"api:{name}",
+            role=Role.OPERATOR,
+            all_groups=all_groups,
+            address=address,
+            credential_id=credential_id,
+            granted=frozenset().union(*(GRANTS[scope] for scope in scopes)),
+        )
+
     @property
     def is_staff(self) -> bool:
         return self.role in STAFF_ROLES
 
     def may(self, permission: Permission) -> bool:
+        if self.granted is not None:
+            return permission in self.granted
         return self.role is not None and permission in PERMISSIONS[self.role]
 
     def require(self, permission: Permission) -> None:
@@ -122,7 +188,38 @@ def customers_in_scope(actor: Actor) -> sa.ColumnElement[bool]:
 
 def groups_of(actor: Actor) -> sa.Select[int]:
     """Ids of the groups that an actor without `all_groups` is limited to."""
+    if actor.credential_id is not None:
+        return sa.select(ApiCredentialGroup.group_id).where(
+            ApiCredentialGroup.credential_id == actor.credential_id
+        )
     return sa.select(UserGroup.group_id).where(UserGroup.user_id == actor.user_id)
+
+
+def get_group(actor: Actor, groupno: int) -> Group:
+    """The group with this number. Raises NotFound outside the actor's scope."""
+    mine = sa.true() if actor.all_groups else Group.id.in_(groups_of(actor))
+    found = None
+    if actor.is_staff and 0 < groupno < 2**31:
+        found = db.session.scalar(sa.select(Group).where(Group.groupno == groupno, mine))
+    if found is None:
+        raise NotFound("There is no such group, or it is not yours to see.")
+    return found
+
+
+def get_numbered_customer(actor: Actor, groupno: int, custno: int) -> Customer:
+    """The customer with this number, its group loaded. Raises NotFound outside the actor's scope,
+    or when it belongs to another group."""
+    found = None
+    if 0 < groupno < 2**31 and 0 < custno < 2**31:
+        found = db.session.scalar(
+            sa.select(Customer)
+            .join(Customer.group)
+            .options(contains_eager(Customer.group))
+            .where(Customer.custno == custno, Group.groupno == groupno, customers_in_scope(actor))
+        )
+    if found is None:
+        raise NotFound("There is no such customer, or it is not yours to see.")
+    return found
 
 
 def get_staff_actor(login: str, address: str = "") -> Actor:

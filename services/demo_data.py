@@ -14,6 +14,8 @@ import sqlalchemy as sa
 
 from extensions import db, get_settings
 from models import (
+    ApiCredential,
+    ApiCredentialGroup,
     Audience,
     Base,
     Bundle,
@@ -44,6 +46,7 @@ from services.errors import Conflict, InvalidInput
 from services.transactions import run_transaction
 
 PASSWORD = "foyer-demo-1"  # noqa: S105
+API_CREDENTIAL = ("demo-api", "foyer-demo-api-secret-0001")
 MAX_USERS = 1_000_000
 _MANY = 50_000
 
@@ -251,6 +254,7 @@ def load_demo_data() -> list[tuple[str, str]]:
         _customer(demo, groups[demo.groupno], bundles, templates, hashed)
     for position, service in enumerate(SERVICE_TEMPLATES):
         _service_template(position, service, groups[service.groupno], bundles, templates)
+    _api_credential(groups[1])
     db.session.commit()
     return _sign_ins()
 
@@ -271,6 +275,22 @@ def _sign_ins() -> list[tuple[str, str]]:
 
 def _admin_login(demo: DemoCustomer) -> str:
     return f"prp{demo.short_name}Admin@{demo.upn_suffix}"
+
+
+def _api_credential(group: Group) -> None:
+    name, secret = API_CREDENTIAL
+    if db.session.scalar(sa.select(ApiCredential.id).where(ApiCredential.name == name)) is None:
+        credential = _added(
+            ApiCredential(
+                name=name,
+                description="Demonstration: all scopes, group 1",
+                may_read=True,
+                may_write=True,
+                may_send=True,
+                secret_hash=passwords.hash_generated(secret),
+            )
+        )
+        _added(ApiCredentialGroup(credential_id=credential.id, group_id=group.id))
 
 
 def _group(number: int, name: str) -> Group:

@@ -42,6 +42,21 @@ def get_template_for(customer: Customer, template_id: int) -> EmailTemplate:
     return template
 
 
+def find_welcome_template(customer: Customer) -> EmailTemplate | None:
+    """The welcome template that is assigned to the customer, the newest where there are several."""
+    return db.session.scalar(
+        sa.select(EmailTemplate)
+        .join(CustomerEmailTemplate, CustomerEmailTemplate.template_id == EmailTemplate.id)
+        .where(
+            CustomerEmailTemplate.customer_id == customer.id,
+            EmailTemplate.kind == TemplateKind.WELCOME,
+            EmailTemplate.archived_at.is_(None),
+        )
+        .order_by(EmailTemplate.id.desc())
+        .limit(1)
+    )
+
+
 def find_template_of_kind(kind: TemplateKind) -> EmailTemplate | None:
     """The newest template of a kind that is not archived."""
     return db.session.scalar(

@@ -31,6 +31,10 @@ class Conflict(ServiceError):
     """The object's state does not allow the action (any more)."""
 
 
+class Stale(Conflict):
+    """The object was changed since the caller read it."""
+
+
 class Throttled(ServiceError):
     """Too many attempts; `retry_after` is in whole seconds."""
 

@@ -79,7 +79,9 @@ def addresses(app: Flask, method: str, mailing: int) -> Iterator[str]:
     with app.app_context():
         user = db.session.scalars(sa.select(User.id).where(User.email != "").limit(1)).one()
     for rule in app.url_map.iter_rules():
-        if method in (rule.methods or set()) and rule.endpoint != "static":
+        if rule.endpoint == "static" or "api" in rule.endpoint.partition(".")[0]:
+            continue  # tests/api sends bad input to the API.
+        if method in (rule.methods or set()):
             path = re.sub(r"<[^>]*mailing_id>", str(mailing), rule.rule)
             path = re.sub(r"<[^>]*user_id>", str(user), path)
             yield path.replace("<web_id>", "CQ001").replace("<token>", "none")

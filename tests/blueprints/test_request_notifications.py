@@ -12,7 +12,7 @@ from models import RequestNotification, RequestState, SubscriptionRequest, Suppr
 from services import request_notifications
 from tests.support.factories import save
 from tests.support.pages import CheckingClient, Page
-from tests.support.requests import make_request
+from tests.support.requests import author_of, make_request
 from tests.support.smtp_sink import SmtpSink
 
 OPERATOR, AUDITOR = "operator@foyer.example", "auditor@foyer.example"
@@ -31,7 +31,7 @@ class Told:
         )
         (notification,) = request_notifications.list_notifications(request)
         self.request_id, self.id = request.id, notification.id
-        self.author = request.created_by.login
+        self.author = author_of(request).login
         self.page = f"/tenant-creation-management/{request.id}"
         self.url = f"{self.page}/notifications/{notification.id}"
 

@@ -57,6 +57,7 @@ from services.transactions import run_transaction
 from tests.support.factories import make_group, make_user
 from tests.support.requests import (
     actor_of,
+    author_of,
     count_rows,
     make_operator,
     make_prospect,
@@ -306,7 +307,7 @@ def test_the_second_is_told_by_whom_and_what_it_is_now() -> None:
     )
     with pytest.raises(RequestChanged, match="You changed this request in the meantime"):
         request_actions.reject(first, request.id, version=seen, reason="Once more")
-    author = Actor.from_user(again(request).created_by)
+    author = Actor.from_user(author_of(again(request)))
     with pytest.raises(RequestChanged, match=r"^The provider changed this request"):
         request_actions.cancel(author, request.id, version=seen)
 

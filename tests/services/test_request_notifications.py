@@ -32,6 +32,7 @@ from services.transactions import run_transaction
 from tests.support.factories import actor_for, make_group, save
 from tests.support.requests import (
     actor_of,
+    author_of,
     make_operator,
     make_prospect,
     make_request,
@@ -628,7 +629,7 @@ def test_a_suppressed_address_has_to_be_cleared_first(
 
 def test_only_who_manages_requests_sends_again_and_only_his(app_context: Flask) -> None:
     notification = note(K.REJECTED, reason="No")
-    author = db.session.get_one(SubscriptionRequest, notification.request_id).created_by
+    author = author_of(db.session.get_one(SubscriptionRequest, notification.request_id))
     stranger = actor_of(make_prospect())
     elsewhere = actor_of(make_operator(make_group()))
     for actor, refusal in (

@@ -32,6 +32,7 @@ from services.subscription_requests import (
 from tests.support.factories import make_customer, make_group, make_user
 from tests.support.requests import (
     actor_of,
+    author_of,
     make_operator,
     make_prospect,
     make_request,
@@ -203,7 +204,7 @@ def test_search_is_by_the_beginning_of_each_searched_word(term: str) -> None:
         contact_email="Anna@else.example",
     )
     make_request(name="Other")
-    for actor in (landlord(), Actor.from_user(found.created_by)):
+    for actor in (landlord(), Actor.from_user(author_of(found))):
         for sort in RequestSort:
             assert names(actor, search=term, sort=sort) == ["KentonElectronics"]
 

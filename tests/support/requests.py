@@ -75,6 +75,12 @@ def actor_of(user: User) -> Actor:
     return Actor.from_user(user, "192.0.2.1")
 
 
+def author_of(request: SubscriptionRequest) -> User:
+    """The person who asked for it."""
+    assert request.created_by is not None
+    return request.created_by
+
+
 def make_request(
     state: RequestState = RequestState.AWAITING_APPROVAL,
     version: ServiceTemplateVersion | None = None,

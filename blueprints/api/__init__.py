@@ -1,0 +1,1 @@
+"""The REST API: operations on resources, described by themselves as OpenAPI."""

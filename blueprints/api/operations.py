@@ -1,0 +1,304 @@
+"""Operations: what the API can be asked for, each declared once and described by itself.
+
+`@operation` declares method, path, scope, models and answers. Dispatch lets in, finds what the path
+names, reads query and body, and hands the view a `Call`. The same declaration writes the OpenAPI
+document (openapi.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, g, request, url_for
+from pydantic import BaseModel, ValidationError
+
+from blueprints.api.fields import LARGEST_ID, ListQuery
+from blueprints.api.problems import InvalidAccess, Refused
+from blueprints.security import authorised_by_credential
+from extensions import csrf
+from models import ApiScope, Customer, Group
+from services.actors import GRANTS, Actor, get_group, get_numbered_customer
+from services.api_credentials import authenticate
+from services.paging import Page
+
+View = TypeVar("View", bound=Callable[..., Response])
+
+api_bp = Blueprint("api", __name__)
+csrf.exempt(api_bp)
+
+_PATH_PARTS = re.compile(r"<(\w+)>")
+_ETAG = re.compile(r'\s*(?:W/)?"(\d{1,9})"\s*')
+_JSON = {"application/json", "text/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operation answers with a status; `links` are OpenAPI links by name."""
+
+    description: str
+    model: type[BaseModel] | None = None
+    headers: tuple[str, ...] = ()
+    links: Mapping[str, Any] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`path` is below the base, in Flask's notation without converters."""
+
+    id: str
+    method: str
+    path: str
+    tag: str
+    summary: str
+    description: str
+    scope: ApiScope
+    answers: Mapping[int, Answer]
+    query: type[BaseModel] | None
+    body: type[BaseModel] | None
+    body_is_optional: bool
+    updates: bool
+    conflicts: bool
+    example: Any
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of the path's variable parts."""
+        return _PATH_PARTS.findall(self.path)
+
+    @property
+    def lists(self) -> bool:
+        return self.query is not None and issubclass(self.query, ListQuery)
+
+
+OPERATIONS: list[Operation] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to an operation. `ids` are the path's numbers beyond group and customer."""
+
+    operation: Operation
+    actor: Actor
+    group: Group
+    found_customer: Customer | None
+    ids: Mapping[str, int]
+    query: Any = None
+    body: Any = None
+
+    @property
+    def customer(self) -> Customer:
+        """The customer that the path names."""
+        if self.found_customer is None:
+            raise AssertionError(f"{self.operation.path} names no customer")
+        return self.found_customer
+
+    @property
+    def versions(self) -> Collection[int] | None:
+        """The versions that If-Match accepts; None when any will do."""
+        header = request.headers.get("If-Match", "").strip()
+        if header in {"", "*"}:
+            return None
+        found = [_ETAG.fullmatch(each) for each in header.split(",")[:20]]
+        return {int(match[1]) for match in found if match is not None}
+
+    def url(self, operation: str, **values: Any) -> str:
+        """The address of another operation, below the base that this call came by."""
+        own = {"groupno": self.group.groupno}
+        if self.found_customer is not None:
+            own["custno"] = self.found_customer.custno
+        return url_for(f".{operation}", **{**own, **values})
+
+
+def operation(
+    method: str,
+    path: str,
+    *,
+    id: str,  # noqa: A002
+    tag: str,
+    summary: str,
+    scope: ApiScope,
+    answers: Mapping[int, Answer],
+    query: type[BaseModel] | None = None,
+    body: type[BaseModel] | None = None,
+    body_is_optional: bool = False,
+    updates: bool = False,
+    conflicts: bool = False,
+    example: Any = None,
+) -> Callable[[View], View]:
+    """Declare the view below as an operation; its docstring is the description.
+
+    `updates`: it takes If-Match and may answer 412. `conflicts`: it may answer 409.
+    """
+
+    def decorate(view: View) -> View:
+        declared = Operation(
+            id=id,
+            method=method,
+            path=path,
+            tag=tag,
+            summary=summary,
+            description=" ".join((view.__doc__ or "").split()),
+            scope=scope,
+            answers=answers,
+            query=query,
+            body=body,
+            body_is_optional=body_is_optional,
+            updates=updates,
+            conflicts=conflicts,
+            example=example,
+        )
+        OPERATIONS.append(declared)
+
+        @wraps(view)
+        def endpoint(**values: str) -> Response:
+            return _dispatch(declared, view, values)
+
+        api_bp.add_url_rule(
+            path,
+            endpoint=id,
+            view_func=authorised_by_credential(endpoint),
+            methods=[method],
+            provide_automatic_options=False,
+        )
+        return view
+
+    return decorate
+
+
+def _dispatch(
+    declared: Operation, view: Callable[[Call], Response], values: Mapping[str, str]
+) -> Response:
+    actor = _authenticated()
+    if not _has_scope(actor, declared.scope):
+        raise InvalidAccess
+    numbers = {name: _number(value) for name, value in values.items()}
+    groupno = numbers.pop("groupno")
+    customer = None
+    if (custno := numbers.pop("custno", None)) is not None:
+        customer = get_numbered_customer(actor, groupno, custno)
+        group = customer.group
+    else:
+        group = get_group(actor, groupno)
+    call = Call(
+        operation=declared,
+        actor=actor,
+        group=group,
+        found_customer=customer,
+        ids=numbers,
+        query=_read_query(declared),
+        body=_read_body(declared),
+    )
+    return view(call)
+
+
+def _authenticated() -> Actor:
+    given = request.authorization
+    actor = None
+    if given is not None and given.type == "basic":
+        actor = authenticate(given.username or "", given.password or "", request.remote_addr or "")
+    if actor is None:
+        raise InvalidAccess(is_unknown=True)
+    g.api_actor = actor
+    return actor
+
+
+def _has_scope(actor: Actor, scope: ApiScope) -> bool:
+    return actor.granted is not None and actor.granted >= GRANTS[scope]
+
+
+def _number(text: str) -> int:
+    """A path's number; what is none belongs to nobody."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= LARGEST_ID):
+        raise InvalidAccess
+    return int(text)
+
+
+def _read_query(declared: Operation) -> BaseModel | None:
+    known = declared.query
+    if known is None:
+        if request.args:
+            name = next(iter(request.args))
+            raise Refused("invalid-input", f"This address takes no parameter {name!r}.")
+        return None
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise Refused("invalid-input", f"The parameter {name!r} is given {len(values)} times.")
+    try:
+        return known.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        raise _refusal(error, "parameter") from None
+
+
+def _read_body(declared: Operation) -> BaseModel | None:
+    known = declared.body
+    if known is None:
+        return None
+    data = request.get_data()
+    if not data and declared.body_is_optional:
+        return known()
+    if request.mimetype not in _JSON:
+        raise Refused(
+            "unsupported-media-type", "Send the body as JSON, with Content-Type: application/json."
+        )
+    try:
+        return known.model_validate_json(data)
+    except ValidationError as error:
+        if any(each["type"] == "json_invalid" for each in error.errors(include_url=False)):
+            raise Refused("malformed-request", "The body is not JSON that can be read.") from None
+        raise _refusal(error, "field") from None
+
+
+def _refusal(error: ValidationError, noun: str) -> Refused:
+    """Each fault by its field, without the value: it may be a secret."""
+    found = []
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(part) for part in each["loc"])
+        message = each["msg"].removeprefix("Value error, ").rstrip(".")
+        if each["type"] == "extra_forbidden":
+            message = f"This {noun} is not known here"
+        found.append({"field": place, "detail": f"{message}."})
+    count = "One value" if len(found) == 1 else f"{len(found)} values"
+    return Refused("invalid-input", f"{count} cannot be accepted.", errors=found)
+
+
+# --- Answers ---------------------------------------------------------------------------------
+
+
+def answer(
+    model: BaseModel, status: int = 200, *, version: int | None = None, location: str = ""
+) -> Response:
+    """A resource; `version` becomes its ETag."""
+    response = Response(model.model_dump_json(), status, mimetype="application/json")
+    if version is not None:
+        response.headers["ETag"] = f'"{version}"'
+    if location:
+        response.headers["Location"] = location
+    return response
+
+
+def no_content() -> Response:
+    return Response(status=204)
+
+
+def answer_page(
+    call: Call, listing: type[BaseModel], page: Page[Any], items: Sequence[BaseModel]
+) -> Response:
+    """A page of a list with links to its neighbours (RFC 8288)."""
+    response = Response(
+        listing.model_construct(items=list(items), next=page.next).model_dump_json(),
+        mimetype="application/json",
+    )
+    links = [
+        f'<{request.path}?{urlencode({**request.args.to_dict(), "cursor": cursor})}>; rel="{rel}"'
+        for rel, cursor in (("next", page.next), ("prev", page.previous))
+        if cursor is not None
+    ]
+    if links:
+        response.headers["Link"] = ", ".join(links)
+    return response

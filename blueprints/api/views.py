@@ -1,0 +1,17 @@
+"""All operations of the API, on the blueprint that `create_app` registers."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from blueprints.api import customers
+from blueprints.api.operations import api_bp
+
+RESOURCES = (customers,)
+"""Importing them declares their operations."""
+
+
+def init_app(app: Flask) -> None:
+    """At the seed's address, and at the short one."""
+    app.register_blueprint(api_bp, url_prefix="/api/v1")
+    app.register_blueprint(api_bp, url_prefix="/tiab/api/v1", name="tiab_api")
