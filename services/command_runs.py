@@ -64,7 +64,7 @@ from services.command_plans import (
     SteeringAction,
 )
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
-from services.mailing_confirmations import freeze_mailing
+from services.mailing_confirmations import USERS_OF_BUNDLES, freeze_mailing
 from services.mailing_controls import change_state
 from services.mailings import count_skipped
 from services.paging import Page, keyset_page, parse_id_key
@@ -261,7 +261,8 @@ class _Execution:
             self._actor,
             mailing,
             customer_ids,
-            User.bundle_id.in_(list(checked.bundles)),
+            USERS_OF_BUNDLES,
+            {"bundle_ids": list(checked.bundles)},
             include_recent=False,
         )
         skipped = count_skipped(mailing)

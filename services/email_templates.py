@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import sqlalchemy as sa
 
 from extensions import db, get_settings
@@ -95,16 +97,24 @@ def prepare_texts(version_id: int) -> dict[str, messages.PreparedMessage]:
             ).where(EmailTemplateText.version_id == version_id)
         ).all()
     return {
-        row.language: messages.compile_message(
-            row.subject,
-            row.text,
-            row.html,
-            language=row.language,
-            sender=sender(),
-            provider=branding(),
-        )
+        row.language: _compiled(row.subject, row.text, row.html, row.language, sender(), branding())
         for row in texts
     }
+
+
+@lru_cache(maxsize=64)
+def _compiled(
+    subject: str,
+    text: str,
+    html: str,
+    language: str,
+    from_: str,
+    provider: mail_html.ProviderBranding,
+) -> messages.PreparedMessage:
+    """Compiling costs more than all the rest of accepting a mail; the texts say what is in it."""
+    return messages.compile_message(
+        subject, text, html, language=language, sender=from_, provider=provider
+    )
 
 
 def sender() -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,12 +26,15 @@ from models import (
     Mailing,
     MailingCustomer,
     MailingState,
+    Role,
     SkipReason,
     Suppression,
     User,
     UserStatus,
+    table_of,
     utcnow,
 )
+from models.base import ID
 from services import email_templates, recipients
 from services.actors import Actor, Permission
 from services.audit_events import record_event
@@ -42,6 +46,21 @@ from services.seals import Credentials
 _MANY = 10_000
 _BEFORE_ITS_DELIVERIES = timedelta(hours=1)
 _CONFIRMATION = re.compile(r"[A-Za-z0-9_-]{16,64}")
+
+
+@dataclass(frozen=True, eq=False)
+class Audience:
+    """Which users of a mailing's customers get it: a condition on users, customers and bundles.
+
+    Its values are bound by name when it is frozen, so that the statement is made once.
+    """
+
+    condition: sa.ColumnElement[bool]
+
+
+NAMED_USERS = Audience(User.id.in_(sa.bindparam("user_ids", expanding=True)))
+USERS_OF_BUNDLES = Audience(User.bundle_id.in_(sa.bindparam("bundle_ids", expanding=True)))
+ADMINISTRATORS = Audience(User.role == Role.CUSTOMER_ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +240,12 @@ def confirm_mailing(
             raise
         return made
     freeze_mailing(
-        actor, mailing, [customer.id], User.id.in_(user_ids), include_recent=include_recent
+        actor,
+        mailing,
+        [customer.id],
+        NAMED_USERS,
+        {"user_ids": list(user_ids)},
+        include_recent=include_recent,
     )
     if mailing.total != len(set(user_ids)):
         db.session.rollback()
@@ -234,13 +258,14 @@ def freeze_mailing(
     actor: Actor,
     mailing: Mailing,
     customer_ids: Iterable[int],
-    audience: sa.ColumnElement[bool],
+    audience: Audience,
+    values: Mapping[str, Any] | None = None,
     *,
     include_recent: bool,
 ) -> None:
-    """Freeze who gets a flushed `mailing`: the users of these customers for whom `audience` holds.
+    """Freeze who gets a flushed `mailing`: the users of these customers who are of `audience`.
 
-    `audience` is a condition on users, customers and bundles. Everything happens in the caller's
+    `values` are those that the audience's condition names. Everything happens in the caller's
     transaction, by statements whose number does not depend on the number of users.
     """
     version = mailing.template_version
@@ -248,7 +273,9 @@ def freeze_mailing(
         sa.insert(MailingCustomer),
         [{"mailing_id": mailing.id, "customer_id": each} for each in customer_ids],
     )
-    _freeze_recipients(mailing, version.template_id, audience, include_recent=include_recent)
+    _freeze_recipients(
+        mailing, version.template_id, audience, values or {}, include_recent=include_recent
+    )
     if mailing.resets_portal_password and mailing.queued:
         _replace_older(mailing)
     detail: dict[str, Any] = {
@@ -300,18 +327,36 @@ def resets_of(prepared: Mapping[str, PreparedMessage]) -> tuple[bool, bool]:
     return "portal password" in secrets, "application password" in secrets
 
 
-def skip_reason(
-    template_id: int, *, include_recent: bool, command_run_id: int | None = None
-) -> sa.ColumnElement[str | None]:
-    """Why a user gets no mail, as SQL over users joined with customers; NULL when he gets it.
+def skip_reason(template_id: int, *, include_recent: bool) -> sa.ColumnElement[str | None]:
+    """Why a user gets no mail, as SQL over users joined with customers; NULL when he gets it."""
+    since, mailings_since = _recent_since()
+    return _skip_reason(
+        sa.literal(template_id),
+        sa.literal(since, Delivery.created_at.type),
+        sa.literal(mailings_since, Mailing.created_at.type),
+        include_recent=include_recent,
+    )
 
-    What an earlier line of the same command run sends him is recent however long it takes.
-    """
-    recent = utcnow() - timedelta(minutes=get_settings().recent_mail_minutes)
-    is_recent: sa.ColumnElement[bool] = Delivery.created_at > recent
+
+def _recent_since() -> tuple[datetime, datetime]:
+    """Since when a delivery is recent, and since when a mailing may have recent ones."""
+    since = utcnow() - timedelta(minutes=get_settings().recent_mail_minutes)
+    return since, since - _BEFORE_ITS_DELIVERIES
+
+
+def _skip_reason(
+    template_id: sa.BindParameter[int],
+    since: sa.BindParameter[datetime],
+    mailings_since: sa.BindParameter[datetime],
+    command_run_id: sa.BindParameter[int] | None = None,
+    *,
+    include_recent: bool,
+) -> sa.ColumnElement[str | None]:
+    """What the same command run sends is recent however long it takes."""
+    is_recent: sa.ColumnElement[bool] = Delivery.created_at > since
     if command_run_id is not None:
         is_recent = sa.or_(is_recent, Mailing.command_run_id == command_run_id)
-    first_recent = _first_recent_delivery(recent, command_run_id)
+    first_recent = _first_recent_delivery(since, mailings_since, command_run_id)
     suppressed = sa.exists().where(Suppression.email_key == User.email_key)
     recently_mailed = sa.exists(
         sa.select(Delivery.id)
@@ -348,7 +393,9 @@ def skip_reason(
 
 
 def _first_recent_delivery(
-    recent: datetime, command_run_id: int | None
+    since: sa.BindParameter[datetime],
+    mailings_since: sa.BindParameter[datetime],
+    command_run_id: sa.BindParameter[int] | None,
 ) -> sa.ScalarSelect[int | None]:
     """The lowest id among deliveries that may be recent, NULL without any.
 
@@ -366,8 +413,8 @@ def _first_recent_delivery(
         .correlate(mailing)
         .scalar_subquery()
     )
-    made_lately: sa.ColumnElement[bool] = mailing.created_at > recent - _BEFORE_ITS_DELIVERIES
-    is_recent: sa.ColumnElement[bool] = delivery.created_at > recent
+    made_lately: sa.ColumnElement[bool] = mailing.created_at > mailings_since
+    is_recent: sa.ColumnElement[bool] = delivery.created_at > since
     if command_run_id is not None:
         made_lately = sa.or_(made_lately, mailing.command_run_id == command_run_id)
         is_recent = sa.or_(is_recent, mailing.command_run_id == command_run_id)
@@ -382,58 +429,25 @@ def _first_recent_delivery(
 def _freeze_recipients(
     mailing: Mailing,
     template_id: int,
-    audience: sa.ColumnElement[bool],
+    audience: Audience,
+    values: Mapping[str, Any],
     *,
     include_recent: bool,
 ) -> None:
     """Write the deliveries with one INSERT … SELECT, and the counters."""
     now = utcnow()
-    source = (
-        sa.select(
-            User.id.label("user_id"),
-            User.email.label("email"),
-            skip_reason(
-                template_id, include_recent=include_recent, command_run_id=mailing.command_run_id
-            ).label("skip_reason"),
-        )
-        .join(Customer, Customer.id == User.customer_id)
-        .where(
-            User.customer_id.in_(
-                sa.select(MailingCustomer.customer_id).where(
-                    MailingCustomer.mailing_id == mailing.id
-                )
-            ),
-            audience,
-        )
-        .subquery()
-    )
-    db.session.execute(
-        sa.insert(Delivery).from_select(
-            [
-                "mailing_id",
-                "user_id",
-                "email",
-                "state",
-                "skip_reason",
-                "attempts",
-                "next_attempt_at",
-                "created_at",
-            ],
-            sa.select(
-                sa.literal(mailing.id),
-                source.c.user_id,
-                source.c.email,
-                sa.case(
-                    (source.c.skip_reason.is_(None), DeliveryState.QUEUED.value),
-                    else_=DeliveryState.SKIPPED.value,
-                ),
-                source.c.skip_reason,
-                sa.literal(0),
-                sa.literal(now, Delivery.created_at.type),
-                sa.literal(now, Delivery.created_at.type),
-            ).order_by(source.c.user_id),
-            include_defaults=False,
-        )
+    since, mailings_since = _recent_since()
+    by_command = mailing.command_run_id is not None
+    db.session.connection().execute(
+        _freeze_statement(audience, include_recent=include_recent, by_command=by_command),
+        {
+            **values,
+            "mailing": mailing.id,
+            "now": now,
+            **({} if include_recent else {"template": template_id, "since": since}),
+            **({} if include_recent else {"mailings_since": mailings_since}),
+            **({"run": mailing.command_run_id} if by_command and not include_recent else {}),
+        },
     )
     counts = dict(
         db.session.execute(
@@ -454,14 +468,58 @@ def _freeze_recipients(
     db.session.flush()
 
 
-def _shares_customers_with(mailing: Mailing) -> sa.ColumnElement[bool]:
-    """Whether a mailing goes to users of a customer that `mailing` goes to as well."""
-    theirs, ours = aliased(MailingCustomer), aliased(MailingCustomer)
-    return sa.exists(
-        sa.select(theirs.customer_id)
-        .join(ours, ours.customer_id == theirs.customer_id)
-        .where(theirs.mailing_id == Mailing.id, ours.mailing_id == mailing.id)
-        .correlate(Mailing)
+@lru_cache(maxsize=16)
+def _freeze_statement(audience: Audience, *, include_recent: bool, by_command: bool) -> sa.Insert:
+    time = Delivery.created_at.type
+    mailing_id, now = sa.bindparam("mailing", type_=ID), sa.bindparam("now", type_=time)
+    source = (
+        sa.select(
+            User.id.label("user_id"),
+            User.email.label("email"),
+            _skip_reason(
+                sa.bindparam("template", type_=ID),
+                sa.bindparam("since", type_=time),
+                sa.bindparam("mailings_since", type_=time),
+                sa.bindparam("run", type_=ID) if by_command else None,
+                include_recent=include_recent,
+            ).label("skip_reason"),
+        )
+        .join(Customer, Customer.id == User.customer_id)
+        .where(
+            User.customer_id.in_(
+                sa.select(MailingCustomer.customer_id).where(
+                    MailingCustomer.mailing_id == mailing_id
+                )
+            ),
+            audience.condition,
+        )
+        .subquery()
+    )
+    return sa.insert(table_of(Delivery)).from_select(
+        [
+            "mailing_id",
+            "user_id",
+            "email",
+            "state",
+            "skip_reason",
+            "attempts",
+            "next_attempt_at",
+            "created_at",
+        ],
+        sa.select(
+            mailing_id,
+            source.c.user_id,
+            source.c.email,
+            sa.case(
+                (source.c.skip_reason.is_(None), DeliveryState.QUEUED.value),
+                else_=DeliveryState.SKIPPED.value,
+            ),
+            source.c.skip_reason,
+            sa.literal(0),
+            now,
+            now,
+        ).order_by(source.c.user_id),
+        include_defaults=False,
     )
 
 
@@ -470,58 +528,88 @@ def _replace_older(mailing: Mailing) -> None:
 
     Their password would be reset twice, and the older mail would carry one that no longer works.
     """
+    connection = db.session.connection()
+    ours = {"ours": mailing.id}
+    older = connection.scalars(
+        _older_statement(), {**ours, "both": mailing.resets_application_password}
+    ).all()
+    for older_id in older:
+        which = {"which": older_id}
+        replaced = connection.execute(_replace_statement(), {**ours, **which}).rowcount
+        if replaced:
+            connection.execute(_count_replaced_statement(), {**which, "replaced": replaced})
+            end_mailing_if_done(connection, older_id)
+
+
+# Each is built once: building takes longer than running it.
+
+
+@cache
+def _older_statement() -> sa.Select[int]:
+    """The open mailings that could hold deliveries to replace, to users of the same customers."""
+    mailings, ours = table_of(Mailing).c, sa.bindparam("ours", type_=ID)
+    customers = table_of(MailingCustomer)
+    their_customers, our_customers = customers.alias(), customers.alias()
+    shares_customers = (
+        sa.select(their_customers.c.customer_id)
+        .join(our_customers, our_customers.c.customer_id == their_customers.c.customer_id)
+        .where(their_customers.c.mailing_id == mailings.id, our_customers.c.mailing_id == ours)
+        .correlate(table_of(Mailing))
+        .exists()
+    )
+    return (
+        sa.select(mailings.id)
+        .where(
+            mailings.id != ours,
+            shares_customers,
+            mailings.queued + mailings.sending > 0,
+            mailings.resets_portal_password,
+            sa.or_(~mailings.resets_application_password, sa.bindparam("both", type_=sa.Boolean())),
+        )
+        .order_by(mailings.id)
+    )
+
+
+@cache
+def _replace_statement() -> sa.Update:
     # Not IN nor EXISTS: PostgreSQL makes joins of those, and without statistics, which rows as new
     # as these never have, joins a million rows to a million one by one.
-    ours = aliased(Delivery)
+    deliveries = table_of(Delivery)
+    ours = deliveries.alias()
     is_ours = (
-        sa.select(ours.id)
+        sa.select(ours.c.id)
         .where(
-            ours.mailing_id == mailing.id,
-            ours.user_id == Delivery.user_id,
-            ours.state == DeliveryState.QUEUED,
+            ours.c.mailing_id == sa.bindparam("ours", type_=ID),
+            ours.c.user_id == deliveries.c.user_id,
+            ours.c.state == DeliveryState.QUEUED,
         )
-        .correlate(Delivery)
+        .correlate(deliveries)
         .scalar_subquery()
         .is_not(None)
     )
-    older = db.session.scalars(
-        sa.select(Mailing.id)
+    return (
+        sa.update(deliveries)
         .where(
-            Mailing.id != mailing.id,
-            _shares_customers_with(mailing),
-            Mailing.queued + Mailing.sending > 0,
-            Mailing.resets_portal_password,
-            sa.or_(
-                ~Mailing.resets_application_password,
-                sa.literal(mailing.resets_application_password),
-            ),
+            deliveries.c.mailing_id == sa.bindparam("which", type_=ID),
+            deliveries.c.state == DeliveryState.QUEUED,
+            deliveries.c.in_doubt.is_(False),
+            is_ours,
         )
-        .order_by(Mailing.id)
-    ).all()
-    for older_id in older:
-        replaced = (
-            db.session.connection()
-            .execute(
-                sa.update(Delivery)
-                .where(
-                    Delivery.mailing_id == older_id,
-                    Delivery.state == DeliveryState.QUEUED,
-                    Delivery.in_doubt.is_(False),
-                    is_ours,
-                )
-                .values(
-                    state=DeliveryState.SKIPPED,
-                    skip_reason=SkipReason.REPLACED,
-                    seal=None,
-                    pending_hash=None,
-                )
-            )
-            .rowcount
+        .values(
+            state=DeliveryState.SKIPPED,
+            skip_reason=SkipReason.REPLACED,
+            seal=None,
+            pending_hash=None,
         )
-        if replaced:
-            db.session.connection().execute(
-                sa.update(Mailing)
-                .where(Mailing.id == older_id)
-                .values(queued=Mailing.queued - replaced, skipped=Mailing.skipped + replaced)
-            )
-            end_mailing_if_done(db.session.connection(), older_id)
+    )
+
+
+@cache
+def _count_replaced_statement() -> sa.Update:
+    mailings = table_of(Mailing)
+    replaced = sa.bindparam("replaced", type_=sa.Integer())
+    return (
+        sa.update(mailings)
+        .where(mailings.c.id == sa.bindparam("which", type_=ID))
+        .values(queued=mailings.c.queued - replaced, skipped=mailings.c.skipped + replaced)
+    )

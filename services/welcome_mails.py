@@ -5,11 +5,16 @@ from __future__ import annotations
 import secrets
 
 from extensions import db
-from models import Customer, Lane, Mailing, MailingState, Role, User
+from models import Customer, Lane, Mailing, MailingState
 from services import email_templates
 from services.actors import Actor, Permission
 from services.errors import Conflict
-from services.mailing_confirmations import freeze_mailing, prepare_version, resets_of
+from services.mailing_confirmations import (
+    ADMINISTRATORS,
+    freeze_mailing,
+    prepare_version,
+    resets_of,
+)
 
 
 def resend_to_administrators(actor: Actor, customer: Customer) -> Mailing:
@@ -37,9 +42,7 @@ def resend_to_administrators(actor: Actor, customer: Customer) -> Mailing:
     )
     db.session.add(mailing)
     db.session.flush()
-    freeze_mailing(
-        actor, mailing, [customer.id], User.role == Role.CUSTOMER_ADMIN, include_recent=True
-    )
+    freeze_mailing(actor, mailing, [customer.id], ADMINISTRATORS, include_recent=True)
     if not mailing.queued:
         db.session.rollback()
         raise Conflict(
