@@ -31,7 +31,7 @@ csrf = CSRFProtect()
 class Queues:
     """The named RQ queues of this installation, worked in the order they are listed."""
 
-    NAMES = ("interactive", "default", "provisioning", "bulk")
+    NAMES = ("interactive", "default", "provisioning", "webhooks", "bulk")
 
     def init_app(self, app: Flask) -> None:
         settings: Settings = app.extensions["settings"]

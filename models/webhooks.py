@@ -13,11 +13,15 @@ from models.groups import Group
 
 
 class WebhookEvent(StrEnum):
-    """What can be told; the name is the `type` of the message."""
+    """What can be told; the name is the `type` of the message.
+
+    ENDPOINT_TEST is sent on request alone, to see whether an endpoint works.
+    """
 
     DELIVERY_ENDED = "delivery.ended"
     REQUEST_STATE_CHANGED = "request.state_changed"
     CUSTOMER_CREATED = "customer.created"
+    ENDPOINT_TEST = "endpoint.test"
 
 
 class WebhookEndpoint(Base):
@@ -26,6 +30,7 @@ class WebhookEndpoint(Base):
     Its secret is sealed; after a rotation messages are signed with the one before, too, until
     `previous_until`. `disabled_at` is set by a person, or by the system with the reason when
     every attempt has failed since `failing_since` for too long. A deleted one keeps its messages.
+    While a worker sends, `claim_token` is its lease; without one, `claimed_until` is a pause.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -55,6 +60,13 @@ class WebhookEndpoint(Base):
     claimed_until: Mapped[datetime | None]
 
     group: Mapped[Group] = relationship()
+    subscriptions: Mapped[list[WebhookSubscription]] = relationship(
+        lazy="selectin", order_by="WebhookSubscription.event"
+    )
+
+    @property
+    def events(self) -> list[WebhookEvent]:
+        return [each.event for each in self.subscriptions]
 
 
 class WebhookSubscription(Base):
@@ -80,8 +92,9 @@ _WAITING = sa.text("state = 'waiting'")
 class WebhookMessage(Base):
     """One event for one endpoint, written in the transaction in which it happened.
 
-    `object_id` names what it is about: the delivery, the request's transition, or the customer.
-    `body` is frozen when it is sent first, so that every attempt and every replay is the same.
+    `object_id` names what it is about: the delivery, the request's transition, the customer, or
+    the endpoint itself. `reached` is the state in which a delivery ended, which may change again
+    before the message is sent. `body` is frozen when it is sent first, so that every attempt and every replay is the same.
     """
 
     __tablename__ = "webhook_messages"
@@ -105,6 +118,7 @@ class WebhookMessage(Base):
     endpoint_id: Mapped[int] = mapped_column(sa.ForeignKey("webhook_endpoints.id"))
     event: Mapped[WebhookEvent] = mapped_column(word_type(WebhookEvent))
     object_id: Mapped[int] = mapped_column(sa.BigInteger)
+    reached: Mapped[str] = mapped_column(sa.String(16), default="", server_default="")
     occurred_at: Mapped[datetime] = mapped_column(default=utcnow)
     body: Mapped[str | None] = mapped_column(sa.Text)
     state: Mapped[MessageState] = mapped_column(

@@ -44,6 +44,8 @@ def upgrade() -> None:
         sa.Column("previous_hash", sa.String(length=255), nullable=True),
         sa.Column("previous_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("networks", sa.JSON(), server_default="[]", nullable=False),
+        sa.Column("version", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("confirmation", sa.String(length=64), nullable=True),
         sa.Column("created_by_id", _ID, nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("rotated_at", sa.DateTime(timezone=True), nullable=True),
@@ -63,6 +65,11 @@ def upgrade() -> None:
             ["created_by_id"], ["users.id"], name=op.f("fk_api_credentials_created_by_id_users")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_credentials")),
+        sa.UniqueConstraint(
+            "created_by_id",
+            "confirmation",
+            name=op.f("uq_api_credentials_created_by_id_confirmation"),
+        ),
         sa.UniqueConstraint("name", name=op.f("uq_api_credentials_name")),
     )
     op.create_table(
@@ -164,6 +171,7 @@ def upgrade() -> None:
                 "delivery.ended",
                 "request.state_changed",
                 "customer.created",
+                "endpoint.test",
                 name="webhookevent",
                 native_enum=False,
                 create_constraint=True,
@@ -188,6 +196,7 @@ def upgrade() -> None:
                 "delivery.ended",
                 "request.state_changed",
                 "customer.created",
+                "endpoint.test",
                 name="webhookevent",
                 native_enum=False,
                 create_constraint=True,
@@ -195,6 +204,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("object_id", sa.BigInteger(), nullable=False),
+        sa.Column("reached", sa.String(length=16), server_default="", nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("body", sa.Text(), nullable=True),
         sa.Column(
