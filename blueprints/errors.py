@@ -67,12 +67,15 @@ def init_app(app: Flask) -> None:
     def _invalid(error: errors.InvalidInput) -> Response:
         if problems.is_api_request():
             db.session.rollback()
-            return problems.problem(
-                "invalid-input",
-                "One value cannot be accepted.",
-                errors=[{"field": error.field, "detail": error.message}],
-            )
+            return problems.invalid_input([(error.field, error.message)])
         return report(400, error.message)
+
+    @app.errorhandler(errors.InvalidInputs)
+    def _all_invalid(error: errors.InvalidInputs) -> Response:
+        if problems.is_api_request():
+            db.session.rollback()
+            return problems.invalid_input(error.faults)
+        return report(400, error.faults[0][1])
 
     @app.errorhandler(errors.Stale)
     def _stale(error: errors.Stale) -> Response:

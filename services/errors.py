@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ServiceError(Exception):
     """A refusal with a sentence for the person who asked."""
@@ -25,6 +27,14 @@ class InvalidInput(ServiceError):
     def __init__(self, field: str, message: str) -> None:
         self.field = field
         super().__init__(message)
+
+
+class InvalidInputs(ServiceError):
+    """Several fields break rules; `faults` are pairs of a field and its message."""
+
+    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(" ".join(message for _, message in self.faults))
 
 
 class Conflict(ServiceError):

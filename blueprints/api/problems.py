@@ -122,6 +122,16 @@ def problem(
     )
 
 
+def invalid_input(faults: Sequence[tuple[str, str]]) -> Response:
+    """The 422 with every fault, pairs of a field and its message."""
+    count = "One value" if len(faults) == 1 else f"{len(faults)} values"
+    return problem(
+        "invalid-input",
+        f"{count} cannot be accepted.",
+        errors=[{"field": field, "detail": message} for field, message in faults],
+    )
+
+
 def report_status(
     status: int, message: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
