@@ -4,6 +4,7 @@ from models.api_credentials import (
     ApiCredential,
     ApiCredentialGroup,
     ApiScope,
+    CredentialState,
     IdempotencyKey,
     KeyState,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "CommandRun",
     "CommandRunState",
     "CommandSource",
+    "CredentialState",
     "Customer",
     "CustomerBundle",
     "CustomerEmailTemplate",

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import Base, IntPk, key_type, utcnow, word_type
+from models.groups import Group
 from models.users import User
 
 
@@ -20,16 +21,24 @@ class ApiScope(StrEnum):
     SEND = "send"
 
 
+class CredentialState(StrEnum):
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
 class ApiCredential(Base):
     """A name and a secret for HTTP Basic, limited to groups unless `all_groups`.
 
     The secret is machine-made and kept as a hash. After a rotation the one before signs in until
     `previous_until`. `networks` are the networks it may come from, in CIDR notation; with none it
-    may come from anywhere.
+    may come from anywhere. `confirmation` is the random word of the form that made it: a form that
+    is sent again makes no second one.
     """
 
     __tablename__ = "api_credentials"
     __table_args__ = (
+        sa.UniqueConstraint("created_by_id", "confirmation"),
         sa.CheckConstraint("name <> ''", name="name_given"),
         sa.CheckConstraint("may_read OR may_write OR may_send", name="may_something"),
         sa.CheckConstraint(
@@ -48,6 +57,8 @@ class ApiCredential(Base):
     previous_hash: Mapped[str | None] = mapped_column(sa.String(255))
     previous_until: Mapped[datetime | None]
     networks: Mapped[list[str]] = mapped_column(sa.JSON, default=list, server_default="[]")
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    confirmation: Mapped[str | None] = mapped_column(sa.String(64))
     created_by_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     rotated_at: Mapped[datetime | None]
@@ -57,6 +68,9 @@ class ApiCredential(Base):
     last_used_from: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")
 
     created_by: Mapped[User | None] = relationship()
+    groups: Mapped[list[Group]] = relationship(
+        secondary="api_credential_groups", order_by=Group.groupno, viewonly=True
+    )
 
     @property
     def scopes(self) -> frozenset[ApiScope]:
@@ -66,6 +80,17 @@ class ApiCredential(Base):
             ApiScope.SEND: self.may_send,
         }
         return frozenset(scope for scope, is_granted in granted.items() if is_granted)
+
+    def state_at(self, now: datetime) -> CredentialState:
+        if self.revoked_at is not None:
+            return CredentialState.REVOKED
+        if self.expires_at is not None and self.expires_at <= now:
+            return CredentialState.EXPIRED
+        return CredentialState.ACTIVE
+
+    def has_overlap_at(self, now: datetime) -> bool:
+        """Whether the secret before the last rotation still signs in."""
+        return self.previous_until is not None and self.previous_until > now
 
 
 class ApiCredentialGroup(Base):
