@@ -22,6 +22,19 @@ class CustomerStatus(StrEnum):
     DELETED = "deleted"
 
 
+def _searched() -> list[sa.Index]:
+    """What the list of a group is searched by, within a status."""
+    return [
+        sa.Index(f"ix_customers_in_group_by_{name}", "group_id", "status", column, "id")
+        for name, column in (
+            ("name", "name_key"),
+            ("short_name", "short_name_key"),
+            ("web_id", "web_id"),
+            ("upn_suffix", "upn_suffix"),
+        )
+    ]
+
+
 class Customer(Base):
     """A company served. `options` are the service options it was registered with, by name;
     `platform_reference` is its name on the application platform, given when it was created there.
@@ -33,6 +46,7 @@ class Customer(Base):
         sa.CheckConstraint("web_id <> '' AND web_id = upper(web_id)", name="web_id_upper"),
         sa.CheckConstraint("upn_suffix = lower(upn_suffix)", name="upn_suffix_lower"),
         sa.Index("ix_customers_group_id_name_key", "group_id", "name_key", "id"),
+        *_searched(),
     )
 
     id: Mapped[IntPk]

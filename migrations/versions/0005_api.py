@@ -19,6 +19,12 @@ depends_on = None
 
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_SEARCHED = {
+    "name": "name_key",
+    "short_name": "short_name_key",
+    "web_id": "web_id",
+    "upn_suffix": "upn_suffix",
+}
 
 
 def _changes(table: str) -> Any:
@@ -336,6 +342,13 @@ def upgrade() -> None:
     op.add_column(
         "customers", sa.Column("version", sa.Integer(), server_default="1", nullable=False)
     )
+    for name, column in _SEARCHED.items():
+        op.create_index(
+            f"ix_customers_in_group_by_{name}",
+            "customers",
+            ["group_id", "status", column, "id"],
+            unique=False,
+        )
     op.add_column("users", sa.Column("version", sa.Integer(), server_default="1", nullable=False))
     # Both databases add this without a look at the rows; a batch would copy a table of a million.
     number = "BIGINT" if op.get_bind().dialect.name == "postgresql" else "INTEGER"
@@ -376,6 +389,8 @@ def downgrade() -> None:
     with _changes("mailings") as changes:
         changes.drop_column("credential_id")
     op.drop_column("users", "version")
+    for name in _SEARCHED:
+        op.drop_index(f"ix_customers_in_group_by_{name}", "customers")
     op.drop_column("customers", "version")
     for table in (
         "direct_debit_notices",
