@@ -28,6 +28,10 @@ login_manager = LoginManager()
 csrf = CSRFProtect()
 
 
+_WAKE_SECONDS = 5
+"""After so long another job is asked for, should the first have been lost."""
+
+
 class Queues:
     """The named RQ queues of this installation, worked in the order they are listed."""
 
@@ -71,6 +75,25 @@ class Queues:
                 mailing_id,
                 type(error).__name__,
             )
+
+    def wake(self, lane: str) -> None:
+        """Ask a worker to look for small mailings of a lane; one job, however many ask at once.
+
+        Call it after the commit. The sweep finds them when the queue is down.
+        """
+        try:
+            if self.connection.set(self.wake_key(lane), 1, nx=True, ex=_WAKE_SECONDS):
+                self.enqueue(lane, "jobs.deliveries.deliver_waiting", lane)
+        except RedisError as error:
+            log.warning(
+                "small mailings wait for the sweep, the queue does not answer: %s",
+                type(error).__name__,
+            )
+
+    @staticmethod
+    def wake_key(lane: str) -> str:
+        """Held from the asking until the job begins to look."""
+        return f"foyer:wake:{lane}"
 
     def enqueue_sweep(self, interval: float) -> None:
         """Ask for a sweep, once per `interval` seconds however many schedulers there are."""

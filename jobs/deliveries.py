@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from extensions import Queues, db, queues
-from models import Lane, Mailing
-from services import deliveries
+import time
 
-_BEFORE_BULK = [name for name in Queues.NAMES if name != Lane.BULK.value]
+from extensions import Queues, db, get_settings, queues
+from models import Lane, Mailing
+from services import deliveries, webhook_deliveries
+
+_BEFORE_BULK = Queues.NAMES[: Queues.NAMES.index("webhooks")]
+"""What somebody waits for; webhooks can wait until a slice has ended."""
 
 
 def deliver_mailing(mailing_id: int) -> None:
@@ -24,5 +27,22 @@ def deliver_mailing(mailing_id: int) -> None:
     def interrupted() -> bool:
         return lane is Lane.BULK and any(queues[name].count for name in _BEFORE_BULK)
 
-    if deliveries.deliver_mailing(mailing_id, interrupted):
+    goes_on = deliveries.deliver_mailing(mailing_id, interrupted)
+    webhook_deliveries.start_waiting()
+    if goes_on:
         queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)
+
+
+def deliver_waiting(lane: str) -> None:
+    """Send the small mailings of a lane that nobody is at, for one time slice.
+
+    Triggered by whoever accepts one, by itself and by the sweep. Idempotent, like
+    `deliver_mailing`, which it does for one after the other.
+    """
+    # Before looking: whoever accepts a mailing from here on asks anew.
+    queues.connection.delete(queues.wake_key(lane))
+    ends_at = time.monotonic() + get_settings().delivery_slice_seconds
+    for mailing_id in deliveries.list_unattended(Lane(lane)):
+        if time.monotonic() >= ends_at or deliveries.deliver_mailing(mailing_id):
+            queues.wake(lane)
+            return

@@ -476,3 +476,26 @@ def list_waiting_mailings() -> list[tuple[int, Lane, int]]:
             if (job := delivery_claims.find_mailing_job(connection, mailing_id)) is not None
             and _count_due(connection, job, utcnow())
         ]
+
+
+_LOOKED_AT = 200
+
+
+def list_unattended(lane: Lane) -> list[int]:
+    """The oldest running mailings of a lane with something to do and no worker at it."""
+    attended = sa.exists().where(DeliveryClaim.mailing_id == Mailing.id)
+    with db.engine.connect() as connection:
+        return list(
+            connection.scalars(
+                sa.select(Mailing.id)
+                .where(
+                    Mailing.queued + Mailing.sending > 0,
+                    Mailing.queued > 0,
+                    Mailing.lane == lane,
+                    Mailing.state == MailingState.RUNNING,
+                    ~attended,
+                )
+                .order_by(Mailing.id)
+                .limit(_LOOKED_AT)
+            )
+        )

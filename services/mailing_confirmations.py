@@ -42,6 +42,7 @@ from services.errors import Conflict, InvalidInput, NotFound
 from services.mailing_ends import end_mailing_if_done
 from services.messages import PreparedMessage, RenderedMessage
 from services.seals import Credentials
+from services.webhook_events import end_deliveries
 
 _MANY = 10_000
 _BEFORE_ITS_DELIVERIES = timedelta(hours=1)
@@ -277,7 +278,7 @@ def freeze_mailing(
         mailing, version.template_id, audience, values or {}, include_recent=include_recent
     )
     if mailing.resets_portal_password and mailing.queued:
-        _replace_older(mailing)
+        replace_older(db.session.connection(), mailing.id, both=mailing.resets_application_password)
     detail: dict[str, Any] = {
         "template": version.template.name,
         "version": version.number,
@@ -468,11 +469,20 @@ def _freeze_recipients(
     db.session.flush()
 
 
-@lru_cache(maxsize=16)
-def _freeze_statement(audience: Audience, *, include_recent: bool, by_command: bool) -> sa.Insert:
+def recipients_of(
+    audience: Audience,
+    customers: sa.ColumnElement[bool],
+    *,
+    include_recent: bool,
+    by_command: bool = False,
+) -> sa.Select[Any]:
+    """Id, address and skip reason of an audience; `customers` is a condition on customers.
+
+    Unless `include_recent`, "template", "since" and "mailings_since" are bound, and "run" for a
+    mailing of a command.
+    """
     time = Delivery.created_at.type
-    mailing_id, now = sa.bindparam("mailing", type_=ID), sa.bindparam("now", type_=time)
-    source = (
+    return (
         sa.select(
             User.id.label("user_id"),
             User.email.label("email"),
@@ -485,16 +495,23 @@ def _freeze_statement(audience: Audience, *, include_recent: bool, by_command: b
             ).label("skip_reason"),
         )
         .join(Customer, Customer.id == User.customer_id)
-        .where(
-            User.customer_id.in_(
-                sa.select(MailingCustomer.customer_id).where(
-                    MailingCustomer.mailing_id == mailing_id
-                )
-            ),
-            audience.condition,
-        )
-        .subquery()
+        .where(customers, audience.condition)
     )
+
+
+@lru_cache(maxsize=16)
+def _freeze_statement(audience: Audience, *, include_recent: bool, by_command: bool) -> sa.Insert:
+    time = Delivery.created_at.type
+    mailing_id, now = sa.bindparam("mailing", type_=ID), sa.bindparam("now", type_=time)
+    of_mailing = sa.select(MailingCustomer.customer_id).where(
+        MailingCustomer.mailing_id == mailing_id
+    )
+    source = recipients_of(
+        audience,
+        User.customer_id.in_(of_mailing),
+        include_recent=include_recent,
+        by_command=by_command,
+    ).subquery()
     return sa.insert(table_of(Delivery)).from_select(
         [
             "mailing_id",
@@ -523,19 +540,20 @@ def _freeze_statement(audience: Audience, *, include_recent: bool, by_command: b
     )
 
 
-def _replace_older(mailing: Mailing) -> None:
-    """Take these recipients out of older mailings whose mail has certainly not arrived yet.
+def replace_older(connection: sa.Connection, mailing_id: int, *, both: bool) -> None:
+    """Take its recipients out of older mailings whose mail has certainly not arrived yet.
 
     Their password would be reset twice, and the older mail would carry one that no longer works.
+    `both` says that the mailing resets the application password, too: otherwise older ones that
+    do are left alone.
     """
-    connection = db.session.connection()
-    ours = {"ours": mailing.id}
-    older = connection.scalars(
-        _older_statement(), {**ours, "both": mailing.resets_application_password}
-    ).all()
+    ours = {"ours": mailing_id}
+    older = connection.scalars(_older_statement(), {**ours, "both": both}).all()
     for older_id in older:
         which = {"which": older_id}
-        replaced = connection.execute(_replace_statement(), {**ours, **which}).rowcount
+        replaced = end_deliveries(
+            connection, _replace_statement(), DeliveryState.SKIPPED, {**ours, **which}
+        )
         if replaced:
             connection.execute(_count_replaced_statement(), {**which, "replaced": replaced})
             end_mailing_if_done(connection, older_id)
