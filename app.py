@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import blueprints.api.views as api
 import cli
-from blueprints import errors, pages, security
+from blueprints import errors, pages, request_ids, security
 from blueprints.account.views import bp as account
 from blueprints.commands.views import bp as commands
 from blueprints.customer_home.views import bp as customer_home
@@ -59,7 +57,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises SettingsError when the environment's are wrong or incomplete.
     """
     settings = settings or Settings.from_env()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    request_ids.init_logging()
     app = Flask(__name__)
     app.config.from_mapping(settings.flask_config())
     app.extensions["settings"] = settings
@@ -72,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     migrate.init_app(app, db, directory=str(PROJECT_ROOT / "migrations"))
     login_manager.init_app(app, add_context_processor=False)
     queues.init_app(app)
+    request_ids.init_app(app)
     security.init_app(app)
     csrf.init_app(app)
     errors.init_app(app)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import email_validator
+import limits
 import phonenumbers
 from cryptography.fernet import Fernet
 from sqlalchemy.engine import make_url
@@ -28,6 +29,8 @@ LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "nl": "Nederla
 
 _LONGEST_DELAY = 7 * 24 * 60 * 60
 _LOWEST_CEILING = 0.01
+_HIGHEST_RATE = 1_000_000_000
+_LONGEST_WINDOW = 24 * 60 * 60
 _LONGEST_BOUNCE_NAME = 27  # A local part has 64, of which the tag of a delivery takes up to 37.
 
 
@@ -168,8 +171,13 @@ class Settings:
     mail_down_delays: tuple[float, ...]
     provisioning_timeout: float
     provisioning_retry_delays: tuple[float, ...]
+    webhook_private_targets: bool
+    webhook_timeout: float
+    webhook_retry_delays: tuple[float, ...]
     lease_seconds: float
     sweep_seconds: float
+    api_rate_limit: limits.RateLimitItem | None
+    api_rate_limit_unknown: limits.RateLimitItem | None
 
     @property
     def is_production(self) -> bool:
@@ -261,8 +269,17 @@ class Settings:
             provisioning_retry_delays=read.numbers(
                 "PROVISIONING_RETRY_DELAYS", (5, 15, 60, 300, 900)
             ),
+            webhook_private_targets=read.flag("WEBHOOK_PRIVATE_TARGETS", False),
+            webhook_timeout=read.number("WEBHOOK_TIMEOUT", 10, 0.5, 30),
+            # 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h: Standard Webhooks' schedule.
+            webhook_retry_delays=read.numbers(
+                "WEBHOOK_RETRY_DELAYS",
+                (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+            ),
             lease_seconds=read.number("LEASE_SECONDS", 10, 2, 15),
             sweep_seconds=read.number("SWEEP_SECONDS", 15, 0.2, 15),
+            api_rate_limit=_rate_limit(read, "API_RATE_LIMIT", "600/minute"),
+            api_rate_limit_unknown=_rate_limit(read, "API_RATE_LIMIT_UNKNOWN", "60/minute"),
         )
         if settings.mail_use_tls and settings.mail_use_ssl:
             read.faults.append("MAIL_USE_TLS and MAIL_USE_SSL are both on. Choose one.")
@@ -473,6 +490,25 @@ def _hook_secret(read: _Reader, name: str) -> str:
             "Make one with: echo whsec_$(openssl rand -base64 32)."
         )
     return raw
+
+
+def _rate_limit(read: _Reader, name: str, default: str) -> limits.RateLimitItem | None:
+    """None for no limit."""
+    raw = read.text(name, default)
+    if raw.lower() in {"0", "off", "no", "none"}:
+        return None
+    try:
+        parsed = limits.parse(raw) if len(raw) <= 40 else None
+    except (ValueError, OverflowError):
+        parsed = None
+    if parsed is None or not (
+        1 <= parsed.amount <= _HIGHEST_RATE and parsed.get_expiry() <= _LONGEST_WINDOW
+    ):
+        read.faults.append(
+            f"{name} is {raw!r}. Write for example 600/minute, with a window up to a day, or off."
+        )
+        return None
+    return parsed
 
 
 def _country(read: _Reader, name: str, default: str) -> str:

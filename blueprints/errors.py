@@ -122,12 +122,12 @@ def init_app(app: Flask) -> None:
 
     @app.errorhandler(OperationalError)
     def _database(error: OperationalError) -> Response:
-        log.error("database: %s (request %s)", type(error.orig).__name__, g.get("request_id"))
+        log.error("database: %s", type(error.orig).__name__)
         return report(503)
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Any:
-        log.error("unexpected error (request %s)", g.get("request_id"), exc_info=_scrubbed(error))
+        log.error("unexpected error", exc_info=_scrubbed(error))
         return report(500)
 
 

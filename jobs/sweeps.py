@@ -6,12 +6,14 @@ from extensions import queues
 from services import (
     claim_recovery,
     deliveries,
+    idempotency,
     provisioning,
     registration_drafts,
     registration_links,
     request_notifications,
     reset_links,
     sign_ins,
+    webhook_deliveries,
 )
 
 
@@ -36,6 +38,10 @@ def sweep() -> None:
     provisioning.replan_missed()
     if not queues["provisioning"].count:
         provisioning.start_due()
+    if not queues["webhooks"].count:
+        webhook_deliveries.start_waiting()
+    webhook_deliveries.tidy_up()
     sign_ins.delete_stale_rows()
     registration_drafts.delete_stale_drafts()
     registration_links.delete_stale_links()
+    idempotency.delete_old_keys()

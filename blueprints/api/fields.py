@@ -21,10 +21,16 @@ class Given(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Nothing(Given):
+    """An empty object."""
+
+
 class Shown(BaseModel):
     """What the API answers; made from rows or from keywords."""
 
-    model_config = ConfigDict(from_attributes=True, frozen=True)
+    model_config = ConfigDict(
+        from_attributes=True, frozen=True, json_schema_serialization_defaults_required=True
+    )
 
 
 def _one_line(text: str) -> str:

@@ -7,17 +7,21 @@ document (openapi.py).
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g, request, url_for
+from flask import Blueprint, Response, request, url_for
 from pydantic import BaseModel, ValidationError
 
-from blueprints.api.fields import LARGEST_ID, ListQuery
+from blueprints.api import limits
+from blueprints.api.fields import LARGEST_ID, ListQuery, Nothing
+from blueprints.api.idempotency import answer_once
 from blueprints.api.problems import InvalidAccess, Refused
 from blueprints.security import authorised_by_credential
 from extensions import csrf
@@ -30,10 +34,12 @@ View = TypeVar("View", bound=Callable[..., Response])
 
 api_bp = Blueprint("api", __name__)
 csrf.exempt(api_bp)
+api_bp.after_request(limits.add_headers)
 
 _PATH_PARTS = re.compile(r"<(\w+)>")
 _ETAG = re.compile(r'\s*(?:W/)?"(\d{1,9})"\s*')
 _JSON = {"application/json", "text/json"}
+_CHARSETS = {"utf-8", "utf8", "us-ascii"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +200,7 @@ def _dispatch(
         query=_read_query(declared),
         body=_read_body(declared),
     )
-    return view(call)
+    return answer_once(call, view)
 
 
 def _authenticated() -> Actor:
@@ -203,8 +209,9 @@ def _authenticated() -> Actor:
     if given is not None and given.type == "basic":
         actor = authenticate(given.username or "", given.password or "", request.remote_addr or "")
     if actor is None:
+        limits.admit_unknown(request.remote_addr or "")
         raise InvalidAccess(is_unknown=True)
-    g.api_actor = actor
+    limits.admit(actor.credential_id or 0)
     return actor
 
 
@@ -237,21 +244,59 @@ def _read_query(declared: Operation) -> BaseModel | None:
 
 def _read_body(declared: Operation) -> BaseModel | None:
     known = declared.body
-    if known is None:
-        return None
+    if known is None and declared.method in {"GET", "DELETE"}:
+        return None  # A body has no meaning there, and is not read.
     data = request.get_data()
-    if not data and declared.body_is_optional:
-        return known()
-    if request.mimetype not in _JSON:
-        raise Refused(
-            "unsupported-media-type", "Send the body as JSON, with Content-Type: application/json."
-        )
+    if not data and (known is None or declared.body_is_optional):
+        return known() if known is not None else None
+    _check_media_type()
+    _check_json(data)
     try:
-        return known.model_validate_json(data)
+        return (known or Nothing).model_validate_json(data)
     except ValidationError as error:
         if any(each["type"] == "json_invalid" for each in error.errors(include_url=False)):
             raise Refused("malformed-request", "The body is not JSON that can be read.") from None
         raise _refusal(error, "field") from None
+
+
+def _check_media_type() -> None:
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype not in _JSON or charset not in _CHARSETS:
+        raise Refused(
+            "unsupported-media-type",
+            "Send the body as JSON in UTF-8, with Content-Type: application/json.",
+        )
+
+
+def _check_json(data: bytes) -> None:
+    """Refuses what parsers read in different ways: double names, numbers that are none, marks."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise _unreadable("It is not UTF-8.") from None
+    if text.startswith("\ufeff"):
+        raise _unreadable("It starts with a byte order mark.")
+    try:
+        json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise _unreadable() from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = counts.most_common(1)[0][0]
+        raise _unreadable(f"The field {twice[:100]!r} is there more than once.")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise _unreadable(f"{name} is not a number in JSON.")
+
+
+def _unreadable(detail: str = "") -> Refused:
+    return Refused("malformed-request", f"The body is not JSON that can be read. {detail}".rstrip())
 
 
 def _refusal(error: ValidationError, noun: str) -> Refused:

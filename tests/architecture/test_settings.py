@@ -17,6 +17,7 @@ _HELPERS = {
     "_bounce_address",
     "_listen",
     "_hook_secret",
+    "_rate_limit",
 }
 _NAME = re.compile(r"[A-Z][A-Z0-9_]+")
 OF_THE_TOOLS = {"MAILBOX_PORT"}

@@ -34,6 +34,8 @@ def make_settings(database_url: str, var_dir: Path, **changes: str) -> Settings:
             "MAIL_TIMEOUT": "5",
             "MAIL_MAX_PER_SECOND": "0",
             "MAIL_MAX_PER_SECOND_PER_DOMAIN": "0",
+            "API_RATE_LIMIT": "off",
+            "API_RATE_LIMIT_UNKNOWN": "off",
             **changes,
         }
     )
