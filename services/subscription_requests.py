@@ -65,6 +65,7 @@ class RequestFilter:
 
     search: str = ""
     waiting: Waiting | None = None
+    state: RequestState | None = None
     group_id: int | None = None
     sort: RequestSort = RequestSort.NEWEST
 
@@ -73,6 +74,7 @@ class RequestFilter:
         return bool(
             self.search.strip()
             or self.waiting
+            or self.state
             or self.group_id
             or self.sort is RequestSort.LONGEST_WAITING
         )
@@ -95,13 +97,23 @@ def requests_in_scope(actor: Actor) -> sa.ColumnElement[bool]:
     """
     if not actor.may(Permission.REQUESTS_READ):
         return sa.false()
-    own = R.created_by_id == actor.user_id
+    own = _is_own(actor)
     if not actor.is_staff:
         return own
     submitted = R.state != S.DRAFT
     if not actor.all_groups:
         submitted &= R.group_id.in_(groups_of(actor))
     return submitted | own & (R.state == S.DRAFT)
+
+
+def _is_own(actor: Actor) -> sa.ColumnElement[bool]:
+    """Whether the actor made a request himself. An API credential acts as staff: it owns none."""
+    return sa.false() if actor.user_id is None else R.created_by_id == actor.user_id
+
+
+def _is_others(actor: Actor) -> sa.ColumnElement[bool]:
+    """The opposite, for requests that a credential made as well: those have no author."""
+    return sa.true() if actor.user_id is None else R.created_by_id.is_distinct_from(actor.user_id)
 
 
 def get_request(actor: Actor, request_id: int) -> SubscriptionRequest:
@@ -112,7 +124,6 @@ def get_request(actor: Actor, request_id: int) -> SubscriptionRequest:
         .where(R.id == request_id, requests_in_scope(actor))
         .options(
             *_LISTED,
-            joinedload(R.customer),
             joinedload(R.template_version).selectinload(ServiceTemplateVersion.options),
             joinedload(R.template_version).selectinload(ServiceTemplateVersion.bundles),
         )
@@ -120,6 +131,14 @@ def get_request(actor: Actor, request_id: int) -> SubscriptionRequest:
     )
     if found is None:
         raise NotFound("There is no such request, or it is not yours to see.")
+    return found
+
+
+def get_request_of(actor: Actor, group: Group, request_id: int) -> SubscriptionRequest:
+    """A submitted request of `group`, as `get_request` gives it."""
+    found = get_request(actor, request_id)
+    if found.group_id != group.id or found.state is S.DRAFT:
+        raise NotFound(f"The group {group.groupno} has no such request.")
     return found
 
 
@@ -140,6 +159,7 @@ def get_requests(actor: Actor, request_ids: Iterable[int]) -> list[SubscriptionR
 _LISTED = (
     joinedload(R.template_version).joinedload(ServiceTemplateVersion.template),
     joinedload(R.group),
+    joinedload(R.customer),
     joinedload(R.created_by),
     joinedload(R.credential).load_only(ApiCredential.name),
 )
@@ -147,7 +167,7 @@ _LISTED = (
 
 def has_submitted(actor: Actor) -> bool:
     """Whether the actor has asked for a tenant himself; drafts do not count."""
-    own = sa.select(R.id).where(R.created_by_id == actor.user_id, R.state.in_(_SUBMITTED))
+    own = sa.select(R.id).where(_is_own(actor), R.state.in_(_SUBMITTED))
     return db.session.execute(own.limit(1)).first() is not None
 
 
@@ -163,7 +183,7 @@ def list_groups(actor: Actor) -> list[Group]:
 
 def waiting_of(actor: Actor, request: SubscriptionRequest) -> Waiting:
     """The word for where a request stands, as the actor sees it."""
-    is_author = request.created_by_id == actor.user_id
+    is_author = actor.user_id is not None and request.created_by_id == actor.user_id
     return waiting_for(request.state, is_staff=actor.is_staff, is_author=is_author)
 
 
@@ -244,7 +264,7 @@ def _parts(actor: Actor, wanted: RequestFilter) -> list[sa.ColumnElement[bool]]:
             if waiting_for(state, is_staff=True, is_author=False) is not wanted.waiting:
                 continue
             if waiting_for(state, is_staff=True, is_author=True) is not wanted.waiting:
-                part &= R.created_by_id != actor.user_id
+                part &= _is_others(actor)
         if groups is None:
             parts.append(part)
         else:
@@ -267,9 +287,9 @@ def _find_own(actor: Actor, wanted: RequestFilter) -> list[int]:
         is_among_parts = actor.is_staff and wanted.waiting in (None, as_other)
         if state is S.DRAFT or not is_among_parts:
             states.append(state)
-    if not states:
+    if not states or actor.user_id is None:
         return []
-    query = sa.select(R.id).where(R.created_by_id == actor.user_id, R.state.in_(states))
+    query = sa.select(R.id).where(_is_own(actor), R.state.in_(states))
     if actor.is_staff:
         query = query.where(requests_in_scope(actor))
         if wanted.group_id is not None:  # A draft gets its group when it is submitted.
@@ -291,6 +311,8 @@ def _find_groups_with(actor: Actor, group_id: int | None) -> dict[RequestState, 
 
 
 def _states_of(wanted: RequestFilter, states: Sequence[RequestState]) -> list[RequestState]:
+    if wanted.state is not None:
+        return [state for state in states if state is wanted.state]
     if wanted.sort is not RequestSort.LONGEST_WAITING or wanted.waiting is not None:
         return list(states)
     return [state for state in states if state in _OPEN]
@@ -437,9 +459,7 @@ def _count_own(
     """Of what the actor made himself, read by the index of authors."""
     query = (
         sa.select(R.state, sa.func.count().label("number"))
-        .where(
-            R.created_by_id == actor.user_id, R.state.in_(list(states)), requests_in_scope(actor)
-        )
+        .where(_is_own(actor), R.state.in_(list(states)), requests_in_scope(actor))
         .group_by(R.state)
     )
     if group_id is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Flask
 
-from blueprints.api import customers
+from blueprints.api import customers, requests
 from blueprints.api.operations import api_bp
 
-RESOURCES = (customers,)
+RESOURCES = (customers, requests)
 """Importing them declares their operations."""
 
 

@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extensions import db
-from models import AuditEvent, RequestState, Role, SubscriptionRequest, utcnow
+from models import (
+    ApiCredential,
+    ApiScope,
+    AuditEvent,
+    RequestState,
+    Role,
+    SubscriptionRequest,
+    utcnow,
+)
 from services import subscription_requests
 from services.actors import Actor
 from services.csv_export import stream_csv
@@ -27,9 +35,11 @@ from services.subscription_requests import (
     export_requests,
     get_request,
     get_requests,
+    has_submitted,
     list_requests,
+    waiting_of,
 )
-from tests.support.factories import make_customer, make_group, make_user
+from tests.support.factories import make_customer, make_group, make_user, save
 from tests.support.requests import (
     actor_of,
     author_of,
@@ -93,6 +103,37 @@ def test_staff_see_their_own_drafts_and_no_others() -> None:
     with pytest.raises(NotFound):
         get_request(actor_of(me), theirs.id)
     assert count_by_state(landlord())[S.DRAFT] == 0
+
+
+def test_what_a_credential_asked_for_waits_for_nobody_here() -> None:
+    """It has no author, so it is never the reader's own, nor left out as if it were."""
+    credential = save(ApiCredential(name="crm", may_write=True, secret_hash="x"))
+    made = {"created_by_id": None, "credential_id": credential.id}
+    group = make_group()
+    asked = make_request(
+        S.CHANGES_REQUESTED, make_service_template(group_id=group.id), name="Asked", **made
+    )
+    make_request(S.DRAFT, **made)
+    crm = Actor.from_credential(credential.id, "crm", list(ApiScope), all_groups=True)
+    terminal = Actor.from_terminal("root")
+    for actor in (landlord(), crm, terminal):
+        assert names(actor) == [asked.name]
+        assert names(actor, waiting=Waiting.FOR_REGISTRANT) == [asked.name]
+        assert names(actor, waiting=Waiting.FOR_YOU) == []
+        assert waiting_of(actor, asked) is Waiting.FOR_REGISTRANT
+        assert count_by_waiting(actor)[Waiting.FOR_REGISTRANT] == 1
+        assert not has_submitted(actor)
+
+
+def test_a_state_is_a_filter() -> None:
+    version = make_service_template()
+    made = {state: make_request(state, version).name for state in (S.SCHEDULED, S.FAILED)}
+    for state in S:
+        expected = [made[state]] if state in made else []
+        assert names(landlord(), state=state) == expected
+        assert names(landlord(), state=state, search="tenant") == expected
+    assert names(landlord(), state=S.FAILED, waiting=Waiting.SCHEDULED) == []
+    assert RequestFilter(state=S.FAILED).is_filtered
 
 
 def test_a_prospect_sees_what_he_made_in_every_state() -> None:
