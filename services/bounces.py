@@ -32,6 +32,7 @@ from services.bounce_addresses import BounceAddresses
 from services.bounce_reports import Report, Verdict, read_report
 from services.suppressions import suppress
 from services.transactions import run_transaction
+from services.webhook_events import note_ended
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ def _record(connection: sa.Connection, delivery_id: int, report: Report) -> Boun
         .where(Mailing.id == bounced.mailing_id)
         .values(sent=Mailing.sent - 1, bounced=Mailing.bounced + 1)
     )
+    note_ended(connection, [delivery_id])
     is_hard = report.verdict is Verdict.HARD
     if is_hard:
         suppress(connection, bounced.email, report.explanation, delivery_id)

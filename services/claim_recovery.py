@@ -19,6 +19,7 @@ from services.delivery_claims import find_mailing_job, machine_name, worker_name
 from services.delivery_results import PROVED_BY_READER, record_journal
 from services.mailing_ends import cancel_waiting, end_mailing_if_done
 from services.transactions import run_transaction
+from services.webhook_events import end_deliveries
 
 _ORPHAN_AGE = timedelta(hours=1)
 _GRACE_OF_OTHERS = timedelta(seconds=4)
@@ -95,7 +96,8 @@ def _give_back(connection: sa.Connection, token: str, mailing_id: int) -> int:
         Delivery.state == DeliveryState.SENDING,
         Delivery.claim_token == token,
     )
-    arrived = connection.execute(
+    arrived = end_deliveries(
+        connection,
         sa.update(Delivery)
         .where(
             held,
@@ -110,8 +112,9 @@ def _give_back(connection: sa.Connection, token: str, mailing_id: int) -> int:
             claim_token=None,
             in_doubt=False,
             answer=PROVED_BY_READER,
-        )
-    ).rowcount
+        ),
+        DeliveryState.SENT,
+    )
     queued = connection.execute(
         sa.update(Delivery)
         .where(held)

@@ -17,6 +17,7 @@ from services import seals
 from services.bulk_rows import among_ids, ids_parameter
 from services.mailing_ends import end_mailing_if_done
 from services.seals import Credentials, SealBroken
+from services.webhook_events import note_ended
 
 if TYPE_CHECKING:
     from services.delivery_claims import ClaimedDelivery, MailingJob
@@ -46,6 +47,7 @@ def adopt_credentials(
         _older_statement(connection.dialect.name, job.resets_portal, job.resets_application),
         {"ids": ids_parameter(connection, heirs)},
     ).all()
+    replaced = []
     for row in older:
         if row.id in own:
             continue
@@ -53,8 +55,11 @@ def adopt_credentials(
             _forget_credentials(connection, row.id)
             continue
         _replace(connection, row)
+        replaced.append(row.id)
         if row.in_doubt and row.pending_hash is not None:
             _hand_down(connection, job, row, heirs[row.user_id])
+    if job.is_told and replaced:
+        note_ended(connection, replaced)
 
 
 @cache

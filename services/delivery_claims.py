@@ -39,6 +39,7 @@ from models import (
     TemplateKind,
     User,
     UserStatus,
+    WebhookEvent,
     fold,
     table_of,
     utcnow,
@@ -49,6 +50,7 @@ from services.credential_adoption import adopt_credentials, carries_more_than, k
 from services.recipients import BUNDLE_COLUMNS, CUSTOMER_COLUMNS, USER_COLUMNS
 from services.seals import Credentials, SealBox, SealBroken
 from services.transactions import run_transaction
+from services.webhook_events import is_told
 
 NO_CREDENTIALS = Credentials()
 _DELIVERY = table_of(Delivery).c
@@ -76,6 +78,8 @@ class MailingJob:
     resets_portal: bool
     resets_application: bool
     lane: Lane
+    is_told: bool
+    """Whether a webhook wants to know how deliveries end; decided once per slice."""
 
     @property
     def carries_credentials(self) -> bool:
@@ -139,6 +143,7 @@ def find_mailing_job(connection: sa.Connection, mailing_id: int) -> MailingJob |
             Mailing.resets_portal_password,
             Mailing.resets_application_password,
             Mailing.lane,
+            is_told(WebhookEvent.DELIVERY_ENDED),
         )
         .join(EmailTemplateVersion, EmailTemplateVersion.id == Mailing.template_version_id)
         .join(EmailTemplate, EmailTemplate.id == EmailTemplateVersion.template_id)

@@ -34,6 +34,7 @@ from services.bulk_rows import among, among_ids, find_by_index, ids_parameter, u
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.mailing_ends import cancel_waiting, end_mailing_if_done
 from services.transactions import run_transaction
+from services.webhook_events import note_ended
 
 _LONGEST_ANSWER = 500
 PROVED_BY_READER = "The reader signed in with the password of this mail."
@@ -105,6 +106,8 @@ def record_journal(
         said = (row.id, accepted[row.id], NOTED_IN_JOURNAL, job.resets_application)
         sent.add(said, row.user_id, row.pending_hash)
     _end_as_sent(connection, job, token, sent, utcnow())
+    if job.is_told:
+        note_ended(connection, [row.id for row in rows])
     connection.execute(
         sa.update(Mailing)
         .where(Mailing.id == job.id)
@@ -124,8 +127,7 @@ def _held_under(mailing_id: Any, token: Any) -> tuple[sa.ColumnElement[bool], ..
 
 def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> bool:
     job = claim.mailing
-    ended = connection.execute(_claim_deletion(), {"claim": claim.token}).rowcount
-    if not ended:
+    if not connection.execute(_claim_deletion(), {"claim": claim.token}).rowcount:
         return False
     find_by_index(connection)
     now = utcnow()
@@ -142,6 +144,9 @@ def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> b
     _end_as_sent(connection, job, claim.token, sent, now)
     _update_others(connection, claim, grouped, now)
     _keep_what_may_have_arrived(connection, grouped, proved)
+    if job.is_told:
+        ended = (Outcome.SENT, Outcome.FAILED, Outcome.SKIPPED)
+        note_ended(connection, [each.delivery.id for name in ended for each in grouped[name]])
     if job.kind is TemplateKind.WELCOME:
         update_rows(
             connection,

@@ -7,6 +7,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from models import Delivery, DeliveryState, Mailing, MailingState, table_of, utcnow
+from services.webhook_events import end_deliveries
 
 
 def cancel_waiting(connection: sa.Connection, mailing_id: int) -> None:
@@ -26,11 +27,13 @@ def cancel_waiting(connection: sa.Connection, mailing_id: int) -> None:
     )
     if connection.dialect.name == "postgresql":
         waiting = sa.select(waiting.cte("waiting").c.id)
-    cancelled = connection.execute(
+    cancelled = end_deliveries(
+        connection,
         sa.update(Delivery)
         .where(Delivery.id.in_(waiting))
-        .values(state=DeliveryState.CANCELLED, seal=None, pending_hash=None)
-    ).rowcount
+        .values(state=DeliveryState.CANCELLED, seal=None, pending_hash=None),
+        DeliveryState.CANCELLED,
+    )
     connection.execute(
         sa.update(Mailing)
         .where(Mailing.id == mailing_id)

@@ -46,6 +46,7 @@ from services.audit_events import insert_event
 from services.customer_numbers import draw_numbers
 from services.request_passwords import SealBroken, open_password
 from services.transactions import upsert
+from services.webhook_events import note_new_customer
 
 LABELS: Mapping[StepName, str] = {
     StepName.RESERVE_NAMES: "Reserve the names",
@@ -360,6 +361,7 @@ class Notify(Step):
             .where(_CUSTOMERS.c.id == order.customer.id)
             .values(status=CustomerStatus.ACTIVE)
         )
+        note_new_customer(connection, order.customer.group_id, order.customer.id)
         return f"A mail goes to {order.request.contact_email}."
 
 

@@ -25,6 +25,7 @@ from services.audit_events import insert_event
 from services.errors import Conflict
 from services.request_states import ENDED, may_move
 from services.transactions import upsert
+from services.webhook_events import note_transition
 
 _SOON = timedelta(minutes=2)
 _NOTIFIED: dict[RequestState, NotificationKind] = {
@@ -110,6 +111,7 @@ def move(
         .returning(RequestTransition.id)
     ).scalar_one()
     count(connection, moved.group_id, from_state, to_state)
+    note_transition(connection, moved.group_id, transition_id, now)
     insert_event(
         connection,
         actor,

@@ -37,6 +37,7 @@ from services.domain_names import ascii_login
 from services.errors import InvalidInput
 from services.mailing_ends import end_mailing_if_done
 from services.throttles import Limit
+from services.webhook_events import note_ended
 
 _LIMITS = {"account": Limit(3, 60), "address": Limit(20, 60), "everywhere": Limit(30, 10)}
 _SEEN_EVERY = timedelta(seconds=30)
@@ -147,6 +148,7 @@ def _promote_pending(user: User, password: str) -> bool:
         )
     ).rowcount
     if ended:
+        note_ended(connection, [match.id])
         connection.execute(
             sa.update(Mailing)
             .where(Mailing.id == match.mailing_id)
