@@ -9,6 +9,7 @@ import blueprints.api.views as api
 import cli
 from blueprints import errors, pages, request_ids, security
 from blueprints.account.views import bp as account
+from blueprints.api_access.views import bp as credentials
 from blueprints.commands.views import bp as commands
 from blueprints.customer_home.views import bp as customer_home
 from blueprints.customers.views import bp as customers
@@ -32,6 +33,7 @@ from extensions import csrf, db, login_manager, migrate, queues
 BLUEPRINTS = (
     account,
     commands,
+    credentials,
     customer_home,
     customers,
     hooks,

@@ -8,11 +8,11 @@ from typing import Any
 
 from flask import Response, request
 from flask_wtf import FlaskForm
-from wtforms import Field
+from wtforms import DateField, Field
 from wtforms.validators import ValidationError
 
 from blueprints.htmx import respond
-from services.errors import InvalidInput, ServiceError, Throttled
+from services.errors import InvalidInput, InvalidInputs, ServiceError, Throttled
 
 Validator = Callable[[FlaskForm, Any], None]
 
@@ -39,6 +39,18 @@ class IdsField(Field):  # type: ignore[misc]
 
     def process_data(self, value: Any) -> None:
         self.data = list(value or [])
+
+
+class DayField(DateField):  # type: ignore[misc]
+    """A date; what cannot be read is refused with an example."""
+
+    def process_formdata(self, valuelist: Sequence[Any]) -> None:
+        try:
+            super().process_formdata(valuelist)
+        except ValueError:
+            raise ValueError(
+                f"{self.label.text}: write year, month and day, for example 2026-12-25."
+            ) from None
 
 
 def parse_ids(values: Sequence[str]) -> list[int]:
@@ -84,12 +96,17 @@ def one_line(_form: FlaskForm, field: Any) -> None:
 
 
 def apply_refusal(form: FlaskForm, error: ServiceError) -> None:
-    """Show what a service refused at the field it names, or else above the form."""
-    name = getattr(error, "field", "")
-    if name in form:
-        form[name].errors = [*form[name].errors, error.message]
-    else:
-        form.form_errors.append(error.message)
+    """Show what a service refused at the fields it names, or else above the form."""
+    faults = (
+        error.faults
+        if isinstance(error, InvalidInputs)
+        else [(getattr(error, "field", ""), error.message)]
+    )
+    for name, message in faults:
+        if name in form:
+            form[name].errors = [*form[name].errors, message]
+        else:
+            form.form_errors.append(message)
 
 
 def refuse(page: str, form: FlaskForm, error: ServiceError, **context: Any) -> Response:

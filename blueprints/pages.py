@@ -70,6 +70,9 @@ def nav_items() -> list[NavItem]:
     if actor.may(Permission.PROVISIONING_READ):
         href = url_for("provisioning.index")
         items.append(NavItem("Provisioning", "calendar-clock", href, here == "provisioning"))
+    if actor.may(Permission.CREDENTIALS_MANAGE):
+        href = url_for("credentials.index")
+        items.append(NavItem("API", "key-round", href, here == "credentials"))
     if customer is not None and actor.may(Permission.USERS_READ):
         web_id = customer.web_id
         href = url_for("customer_home.index", web_id=web_id)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from wtforms import (
-    DateField,
     Field,
     HiddenField,
     IntegerField,
@@ -18,7 +17,7 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import AnyOf, InputRequired, NumberRange
 
-from blueprints.forms import Form, at_most, one_line, strip
+from blueprints.forms import DayField, Form, at_most, one_line, strip
 from services.countries import is_time_zone, list_time_zones
 from services.errors import InvalidInput
 from services.provisioning_policy import LONGEST_NOTE, LONGEST_REASON, MOST_RUNS
@@ -58,14 +57,6 @@ class ClockField(Field):  # type: ignore[misc]
         if self.raw_data:
             return str(self.raw_data[0])[:20]
         return write_clock(self.data) if self.data is not None else ""
-
-
-class DayField(DateField):  # type: ignore[misc]
-    def process_formdata(self, valuelist: Sequence[Any]) -> None:
-        try:
-            super().process_formdata(valuelist)
-        except ValueError:
-            raise ValueError("Date: write year, month and day, for example 2026-12-25.") from None
 
 
 class _NumberField(IntegerField):  # type: ignore[misc]

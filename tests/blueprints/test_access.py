@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from blueprints.security import access_demanded
 from extensions import db
 from models import (
+    ApiCredential,
     CommandSource,
     Delivery,
     DeliveryState,
@@ -83,6 +84,7 @@ DEMANDS: dict[str, frozenset[str]] = {
     "provisioning.read": STAFF,
     "provisioning.pause": frozenset({"landlord", "operator"}),  # Who works for all groups.
     "provisioning.plan": frozenset({"landlord"}),
+    "credentials.manage": frozenset({"landlord"}),
     "prospects.invite": STAFF - {"auditor"},
     "tenants.register": STAFF - {"auditor"} | {"prospect"},
     "mailings.read of staff": STAFF,
@@ -118,6 +120,7 @@ OTHER_AUTHORS = STAFF - {"auditor"}
 """Who registers tenants, but has not begun the prospect's draft."""
 
 _REQUEST = "/tenant-creation-management/{told}"
+_CREDENTIAL = "/api-credentials/{credential}"
 _NOTIFICATION = f"{_REQUEST}/notifications/{{notification}}"
 
 EXPECTED: dict[tuple[str, str], Expected] = {
@@ -145,6 +148,9 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("account.profile", "GET"): Expected("signed in", "/account/profile"),
     ("account.services", "GET"): Expected("signed in", "/account/services"),
     ("account.set_theme", "POST"): Expected("public", "/account/theme", 303, {"theme": "dark"}),
+    ("api_docs.document", "GET"): Expected("public", "/api/v1/openapi.json"),
+    ("api_docs.index", "GET"): Expected("public", "/api/v1/docs"),
+    ("api_docs.problem", "GET"): Expected("public", "/api/v1/problems/conflict"),
     ("brand_stylesheet", "GET"): Expected("public", "/brand.css"),
     ("static", "GET"): Expected("public", "/static/css/base.css"),
     ("system.healthz", "GET"): Expected("public", "/healthz"),
@@ -385,6 +391,23 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("provisioning.remove_exception", "POST"): Expected(
         "provisioning.plan", "/provisioning/exceptions/2026-12-25/remove", 303, {"version": "1"}
     ),
+    ("credentials.index", "GET"): Expected("credentials.manage", "/api-credentials"),
+    ("credentials.new", "GET"): Expected("credentials.manage", "/api-credentials/new"),
+    ("credentials.new", "POST"): Expected("credentials.manage", "/api-credentials/new", 422),
+    ("credentials.show", "GET"): Expected("credentials.manage", _CREDENTIAL),
+    ("credentials.end_overlap", "POST"): Expected(
+        "credentials.manage", f"{_CREDENTIAL}/end-overlap", 303, {"version": "1"}
+    ),
+    **{
+        (f"credentials.{verb}", method): Expected(
+            "credentials.manage",
+            f"{_CREDENTIAL}/{verb}",
+            200 if method == "GET" else 422,
+            {} if method == "GET" else {"version": "1"},
+        )
+        for verb in ("edit", "rotate", "revoke")
+        for method in ("GET", "POST")
+    },
     **{
         (f"staff_mailings.{verb}", "POST"): Expected(
             "mailings.send of staff",
@@ -470,6 +493,7 @@ def world(app: Flask) -> World:
             source=CommandSource.WINDOW,
         ).id
         found[0]["invitation"] = make_invitation().id
+        found[0]["credential"] = db.session.scalars(sa.select(ApiCredential.id)).one()
         found[0]["draft"] = registration_drafts.start_draft(actor_for(logins["prospect"])).id
         told = make_request(RequestState.REJECTED, created_by_id=find_user(logins["prospect"]).id)
         found[0]["told"] = told.id
