@@ -6,6 +6,7 @@ from extensions import queues
 from services import (
     claim_recovery,
     deliveries,
+    direct_debit_notices,
     idempotency,
     provisioning,
     registration_drafts,
@@ -14,6 +15,7 @@ from services import (
     reset_links,
     sign_ins,
     webhook_deliveries,
+    welcome_mails,
 )
 
 
@@ -25,6 +27,7 @@ def sweep() -> None:
     claim_recovery.expire_claims()
     claim_recovery.cancel_leftovers()
     claim_recovery.remove_orphaned_journals()
+    welcome_mails.begin_accepted()
     for mailing_id, lane, workers in deliveries.list_waiting_mailings():
         if not workers or not queues[lane.value].count:
             queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)
@@ -35,6 +38,8 @@ def sweep() -> None:
             queues.enqueue("default", "jobs.registration_links.mail_registration_link", link_id)
         for notification_id in request_notifications.list_unmailed():
             queues.enqueue("default", "jobs.requests.mail_notification", notification_id)
+        for notice_id in direct_debit_notices.list_unmailed():
+            queues.enqueue("default", "jobs.direct_debits.mail_notice", notice_id)
     provisioning.replan_missed()
     if not queues["provisioning"].count:
         provisioning.start_due()

@@ -90,9 +90,9 @@ def list_group(
 ) -> Page[sa.Row[Any]]:
     """Rows of a group's customers by name. The caller has found the group in the actor's scope.
 
-    `search` begins the name, or up to SEARCH_CAP short names, web IDs and UPN suffixes each. Indexes
-    hold each of these within a group and a status, so that a page costs the same however many
-    customers there are. Raises Forbidden.
+    `search` begins the name, or up to SEARCH_CAP short names, web IDs and UPN suffixes each.
+    Indexes hold each of these within a group and a status, so that a page costs the same however
+    many customers there are. Raises Forbidden.
     """
     actor.require(Permission.CUSTOMERS_READ)
     term = fold(search)

@@ -174,6 +174,16 @@ _ALL = (
         kind=Kind.URL,
         system_only=True,
     ),
+    Placeholder("account", "Bank account, masked", "•••• 4321", system_only=True),
+    Placeholder(
+        "account holder", "Holder of a bank account", "Kenton Electronics Ltd", system_only=True
+    ),
+    Placeholder(
+        "changed at",
+        "When something was changed, in the reader's time zone",
+        "Saturday, 21 November 2026, 22:00 (Central European Standard Time)",
+        system_only=True,
+    ),
 )
 
 PLACEHOLDERS: Mapping[str, Placeholder] = {entry.name: entry for entry in _ALL}

@@ -1,48 +1,38 @@
 """Notifications about requests: mailed by a job, found by the sweep, sent again on request.
 
-A row is written with the transition that it tells of. It ends as mailed, or as failed with the
-words of who refused it. Until then a job takes it for a while (`claimed_at`); a mail server that
-asks to come back later is obeyed, and one that is down is waited for as long as it takes.
+A row is written with the transition that it tells of; what happens to it then, noted_mails.py says.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from redis.exceptions import RedisError
 from sqlalchemy.orm import joinedload
 
-from extensions import db, get_settings, queues
+from extensions import db
 from models import (
     RequestNotification,
     RequestTransition,
     SubscriptionRequest,
     Suppression,
-    fold,
     utcnow,
 )
 from services import (
-    mail_lines,
     messages,
+    noted_mails,
     notification_texts,
     subscription_requests,
     suppressions,
     system_mails,
+    webhook_deliveries,
 )
 from services.actors import Actor, Permission
 from services.audit_events import insert_event
 from services.errors import Conflict, NotFound
 from services.request_transitions import Moved
-from services.smtp import ServerUnavailable
 from services.transactions import run_transaction
 
-log = logging.getLogger(__name__)
-
-_CLAIM_LASTS = timedelta(minutes=5)
-_MOST_AT_ONCE = 500
 _MOST_SHOWN = 100
 _GONE = "There is no such notification, or it is not yours to see."
 
@@ -52,110 +42,17 @@ _GONE = "There is no such notification, or it is not yours to see."
 
 def start_mail(moves: Iterable[Moved]) -> None:
     """Ask workers to mail what `moves` have noted. Call it after the commit."""
-    _enqueue(each.notification_id for each in moves if each.notification_id is not None)
-
-
-def _enqueue(notification_ids: Iterable[int]) -> None:
-    try:
-        for notification_id in notification_ids:
-            queues.enqueue("default", "jobs.requests.mail_notification", notification_id)
-    except RedisError as error:
-        log.warning(
-            "notifications wait for the sweep, the queue does not answer: %s",
-            type(error).__name__,
-        )
+    _mails.enqueue(each.notification_id for each in moves if each.notification_id is not None)
 
 
 def list_unmailed() -> list[int]:
     """Ids of notifications that are due, the oldest first; none while the line is blocked."""
-    if mail_lines.find_block() is not None:
-        return []
-    return list(
-        db.session.scalars(
-            sa.select(RequestNotification.id)
-            .where(_is_due(utcnow()))
-            .order_by(RequestNotification.next_attempt_at)
-            .limit(_MOST_AT_ONCE)
-        )
-    )
-
-
-def _is_due(now: datetime) -> sa.ColumnElement[bool]:
-    """Neither mailed nor given up, and no job has been at it for a while."""
-    return sa.and_(
-        _is_waiting(),
-        RequestNotification.next_attempt_at <= now,
-        sa.or_(
-            RequestNotification.claimed_at.is_(None),
-            RequestNotification.claimed_at < now - _CLAIM_LASTS,
-        ),
-    )
-
-
-def _is_waiting() -> sa.ColumnElement[bool]:
-    return sa.and_(RequestNotification.mailed_at.is_(None), RequestNotification.failed_at.is_(None))
+    return _mails.list_unmailed()
 
 
 def mail_notification(notification_id: int) -> bool:
-    """Mail a notification that is due; False when it was not mailed now.
-
-    One job at a time works on it. After a crash between the server's answer and our commit it is
-    sent once more as the same message, with the same Message-ID and date.
-    """
-    claimed = db.session.execute(
-        sa.update(RequestNotification)
-        .where(RequestNotification.id == notification_id, _is_due(utcnow()))
-        .values(claimed_at=utcnow(), attempts=RequestNotification.attempts + 1)
-        .returning(RequestNotification.attempts)
-    ).one_or_none()
-    db.session.commit()
-    if claimed is None:
-        return False
-    notification = _load(notification_id)
-    suppression = _find_suppression(notification.email)
-    if suppression is not None:
-        _note(notification, failed_at=utcnow(), answer=_not_sent(suppression))
-        return False
-    try:
-        _send(notification)
-    except system_mails.MailRefused as error:
-        _note(notification, failed_at=utcnow(), answer=str(error))
-    except system_mails.MailDelayed as error:
-        _delay(notification, str(error), claimed.attempts)
-    except ServerUnavailable as error:
-        # Nobody's fault who gets mail: no attempt is charged, however long it takes.
-        wait = timedelta(seconds=get_settings().mail_down_delays[-1])
-        _note(
-            notification,
-            answer=error.reason,
-            attempts=claimed.attempts - 1,
-            next_attempt_at=utcnow() + wait,
-        )
-    else:
-        _note(notification, mailed_at=utcnow(), answer="")
-        return True
-    return False
-
-
-def _delay(notification: RequestNotification, answer: str, attempts: int) -> None:
-    """Wait longer each time, and give up after the last of DELIVERY_RETRY_DELAYS."""
-    delays = get_settings().delivery_retry_delays
-    now = utcnow()
-    if attempts > len(delays):
-        _note(notification, failed_at=now, answer=answer)
-    else:
-        wait = timedelta(seconds=delays[attempts - 1])
-        _note(notification, answer=answer, next_attempt_at=now + wait)
-
-
-def _note(notification: RequestNotification, *, answer: str, **values: datetime | int) -> None:
-    """Let go of the notification, with what became of it. One that ended meanwhile stays so."""
-    db.session.execute(
-        sa.update(RequestNotification)
-        .where(RequestNotification.id == notification.id, _is_waiting())
-        .values(claimed_at=None, answer=answer[:500], **values)
-    )
-    db.session.commit()
+    """Mail a notification that is due; False when it was not mailed now."""
+    return _mails.mail(notification_id)
 
 
 def _load(notification_id: int) -> RequestNotification:
@@ -188,12 +85,9 @@ def _send(notification: RequestNotification) -> None:
     )
 
 
-def _find_suppression(email: str) -> Suppression | None:
-    return db.session.scalar(sa.select(Suppression).where(Suppression.email_key == fold(email)))
-
-
-def _not_sent(suppression: Suppression) -> str:
-    return f"Not sent, for this address gets no mail: {suppression.reason}"
+_mails = noted_mails.NotedMails(
+    RequestNotification, "jobs.requests.mail_notification", _load, _send
+)
 
 
 # --- On the request's page ---------------------------------------------------------------------
@@ -247,7 +141,7 @@ def preview(actor: Actor, notification_id: int, language: str = "") -> messages.
 
 def find_suppression(request: SubscriptionRequest) -> Suppression | None:
     """Why the request's contact gets no mail now, None when nothing stands in its way."""
-    return _find_suppression(request.contact_email)
+    return noted_mails.find_suppression(request.contact_email)
 
 
 def resend(
@@ -264,7 +158,7 @@ def resend(
     notification = get_notification(actor, notification_id)
     actor.require(Permission.REQUESTS_MANAGE)
     request = notification.request
-    suppression = _find_suppression(request.contact_email)
+    suppression = noted_mails.find_suppression(request.contact_email)
     if suppression is not None and not clear_suppression:
         raise Conflict(
             f"{request.contact_email} gets no mail: {suppression.reason} "
@@ -283,7 +177,7 @@ def resend(
         of_same = RequestNotification.transition_id == notification.transition_id
         waiting = connection.execute(
             sa.update(RequestNotification)
-            .where(of_same, _is_waiting())
+            .where(of_same, _mails.is_waiting())
             .values(next_attempt_at=utcnow())
             .returning(RequestNotification.id)
         ).scalar_one_or_none()
@@ -318,5 +212,5 @@ def resend(
 
     sent_id, is_due = run_transaction(work)
     if is_due:
-        _enqueue([sent_id])
+        _mails.enqueue([sent_id])
     return _load(sent_id)

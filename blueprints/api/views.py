@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flask import Flask
 
-from blueprints.api import customers, requests
+from blueprints.api import customers, direct_debits, requests
+from blueprints.api.docs_pages import docs_bp
 from blueprints.api.operations import api_bp
 
-RESOURCES = (customers, requests)
+RESOURCES = (customers, direct_debits, requests)
 """Importing them declares their operations."""
 
 
@@ -15,3 +16,4 @@ def init_app(app: Flask) -> None:
     """At the seed's address, and at the short one."""
     app.register_blueprint(api_bp, url_prefix="/api/v1")
     app.register_blueprint(api_bp, url_prefix="/tiab/api/v1", name="tiab_api")
+    app.register_blueprint(docs_bp)

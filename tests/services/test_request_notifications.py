@@ -24,7 +24,7 @@ from models import (
     Suppression,
     utcnow,
 )
-from services import provisioning_policy, request_notifications, system_mails
+from services import noted_mails, provisioning_policy, request_notifications, system_mails
 from services.actors import SYSTEM, Actor
 from services.errors import Conflict, Forbidden, NotFound
 from services.request_transitions import Moved, move
@@ -366,7 +366,7 @@ def test_a_repeat_after_a_crash_is_the_same_message(
         def killed(*_: Any, **__: Any) -> None:
             raise Killed
 
-        patch.setattr(request_notifications, "_note", killed)
+        patch.setattr(noted_mails.NotedMails, "_note", killed)
         with pytest.raises(Killed):
             request_notifications.mail_notification(notification.id)
     assert len(sink.mails) == 1
