@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks import plot, report
 from benchmarks.bench import QUICK, Bench, Sizes
-from benchmarks.parts import crash, million, rates, requests, resending, steady
+from benchmarks.parts import api, crash, million, rates, requests, resending, steady
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.records import Finding, Row, Verdict
 from config import SettingsError
@@ -53,6 +53,8 @@ TOGETHER: tuple[tuple[Part, ...], ...] = (
 ALONE: dict[str, Part] = {
     "users-tab": resending.users_tab,
     "crash": crash.crash,
+    "api-sqlite": api.api_sqlite,
+    "api-postgresql": api.api_postgresql,
     "requests-sqlite": requests.requests_sqlite,
     "requests-postgresql": requests.requests_postgresql,
     "million-sqlite": million.million_sqlite,
@@ -65,6 +67,7 @@ ROWS: tuple[Row, ...] = (
     *million.ROWS,
     *steady.ROWS,
     *resending.ROWS,
+    *api.ROWS,
     *requests.ROWS,
     *crash.ROWS,
 )

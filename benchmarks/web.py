@@ -170,20 +170,21 @@ class WebServer:
 
 
 @contextmanager
-def serving(installation: Installation, sink: Sink) -> Iterator[WebServer]:
+def serving(installation: Installation, sink: Sink, **settings: str) -> Iterator[WebServer]:
     """The web server of an installation."""
     port = free_port()
     command = python("-m", "gunicorn", "--config", "gunicorn.conf.py")
-    changes = {"PORT": str(port), "MAIL_PORT": str(sink.port)}
+    changes = {"PORT": str(port), "MAIL_PORT": str(sink.port), **settings}
     with installation.start("web", command, **changes) as program:
         server = WebServer(port, program)
-        wait_until(lambda: _is_ready(server), "Starting the web server", 30)
+        wait_until(lambda: is_ready(program, port, "/readyz", 200), "Starting the web server", 30)
         yield server
 
 
-def _is_ready(server: WebServer) -> bool:
-    server.program.require_alive()
+def is_ready(program: Program, port: int, path: str, status: int) -> bool:
+    """Whether a server answers; raises BenchmarkError once it has ended."""
+    program.require_alive()
     try:
-        return Browser(server.port).get("/readyz").status == 200
+        return Browser(port).get(path).status == status
     except BenchmarkError:
         return False

@@ -6,7 +6,7 @@ import time
 
 from extensions import Queues, db, get_settings, queues
 from models import Lane, Mailing
-from services import deliveries, webhook_deliveries
+from services import deliveries, webhook_deliveries, welcome_mails
 
 _BEFORE_BULK = Queues.NAMES[: Queues.NAMES.index("webhooks")]
 """What somebody waits for; webhooks can wait until a slice has ended."""
@@ -42,6 +42,8 @@ def deliver_waiting(lane: str) -> None:
     # Before looking: whoever accepts a mailing from here on asks anew.
     queues.connection.delete(queues.wake_key(lane))
     ends_at = time.monotonic() + get_settings().delivery_slice_seconds
+    while welcome_mails.begin_accepted():
+        pass
     for mailing_id in deliveries.list_unattended(Lane(lane)):
         if time.monotonic() >= ends_at or deliveries.deliver_mailing(mailing_id):
             queues.wake(lane)

@@ -24,7 +24,7 @@ from models.email_templates import (
 )
 from models.general_parameters import GeneralParameters, GeneralParametersVersion
 from models.groups import Group
-from models.mailings import Lane, Mailing, MailingCustomer, MailingState, MailLine
+from models.mailings import AcceptedWelcome, Lane, Mailing, MailingCustomer, MailingState, MailLine
 from models.platform_accounts import LocalPlatformAccount
 from models.provisioning import (
     LocalPlatformTenant,
@@ -80,6 +80,7 @@ from models.webhooks import (
 __all__ = [
     "CUSTOMER_ROLES",
     "STAFF_ROLES",
+    "AcceptedWelcome",
     "AccountScheme",
     "ApiCredential",
     "ApiCredentialGroup",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -125,6 +126,26 @@ class MailingCustomer(Base):
         sa.ForeignKey("mailings.id", ondelete="CASCADE"), primary_key=True
     )
     customer_id: Mapped[int] = mapped_column(sa.ForeignKey("customers.id"), primary_key=True)
+
+
+class AcceptedWelcome(Base):
+    """A welcome mail that the API has accepted and that no mailing has been made of yet.
+
+    One row without an index is all that the caller waits for. `recipients` are frozen: id, address
+    and skip reason of each. The worker that makes the mailing takes the row away with it.
+    """
+
+    __tablename__ = "accepted_welcomes"
+
+    id: Mapped[IntPk]
+    customer_id: Mapped[int] = mapped_column(sa.ForeignKey("customers.id"))
+    template_version_id: Mapped[int] = mapped_column(sa.ForeignKey("email_template_versions.id"))
+    created_by_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
+    credential_id: Mapped[int | None] = mapped_column(sa.ForeignKey("api_credentials.id"))
+    actor_login: Mapped[str] = mapped_column(sa.String(320))
+    address: Mapped[str] = mapped_column(sa.String(64))
+    recipients: Mapped[list[Any]] = mapped_column(sa.JSON)
+    accepted_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
 class MailLine(Base):

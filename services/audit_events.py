@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from extensions import db
-from models import AuditEvent
+from models import AuditEvent, table_of, utcnow
 from services.actors import Actor
+
+_INSERT = sa.insert(table_of(AuditEvent))
 
 
 def record_event(
@@ -34,10 +38,31 @@ def insert_event(
     object_type: str = "",
     object_id: int | None = None,
     detail: dict[str, Any] | None = None,
+    at: datetime | None = None,
 ) -> None:
-    """The same in a transaction of a Core connection."""
+    """The same in a transaction of a Core connection; `at` is now unless it was before."""
     values = _values(actor, action, customer_id, object_type, object_id, detail)
-    connection.execute(sa.insert(AuditEvent).values(values))
+    connection.execute(_INSERT, {"at": at or utcnow(), **values})
+
+
+def insert_events(
+    connection: sa.Connection,
+    actor: Actor,
+    action: str,
+    *,
+    customer_id: int | None = None,
+    object_type: str,
+    details: Mapping[int, dict[str, Any]],
+) -> None:
+    """The same for each of many objects: `details` by their ids."""
+    if details:
+        connection.execute(
+            sa.insert(AuditEvent),
+            [
+                _values(actor, action, customer_id, object_type, object_id, detail)
+                for object_id, detail in details.items()
+            ],
+        )
 
 
 def _values(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -255,6 +256,63 @@ def confirm_mailing(
     return mailing
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenMail:
+    """The newest version of a template, checked to be one that can be sent."""
+
+    version_id: int
+    resets_portal: bool
+    resets_application: bool
+
+
+def choose_mail(template: EmailTemplate) -> ChosenMail:
+    """What a mailing with this template will send. Ask before a transaction writes: it takes a
+    connection of its own.
+
+    Raises InvalidInput when the template cannot be sent, Conflict when its languages differ.
+    """
+    version = email_templates.get_current_version(template)
+    resets_portal, resets_application = resets_of(prepare_version(template, version))
+    return ChosenMail(version.id, resets_portal, resets_application)
+
+
+def accept_mailing(
+    actor: Actor,
+    customer: Customer,
+    mail: ChosenMail,
+    audience: Audience,
+    values: Mapping[str, Any],
+    *,
+    lane: Lane,
+    include_recent: bool,
+) -> Mailing:
+    """Freeze the recipients of a new mailing to users of one customer, in the caller's transaction.
+
+    The caller has checked that the customer may use the template, commits, and enqueues after.
+    """
+    actor.require(Permission.MAILINGS_SEND)
+    mailing = Mailing(
+        customer_id=customer.id,
+        template_version_id=mail.version_id,
+        created_by_id=actor.user_id,
+        credential_id=actor.credential_id,
+        confirmation=secrets.token_urlsafe(24),
+        lane=lane,
+        state=MailingState.RUNNING,
+        resets_portal_password=mail.resets_portal,
+        resets_application_password=mail.resets_application,
+    )
+    db.session.add(mailing)
+    db.session.flush()
+    freeze_mailing(actor, mailing, [customer.id], audience, values, include_recent=include_recent)
+    return mailing
+
+
+def lane_for(recipients: int) -> Lane:
+    """So many as one may select on the Users tab do not wait behind a bulk mailing."""
+    return Lane.INTERACTIVE if recipients <= get_settings().selection_limit else Lane.BULK
+
+
 def freeze_mailing(
     actor: Actor,
     mailing: Mailing,
@@ -324,8 +382,8 @@ def resets_of(prepared: Mapping[str, PreparedMessage]) -> tuple[bool, bool]:
             "The languages of this template carry different passwords, so nothing was sent. "
             "Use the same password placeholders in each language."
         )
-    (secrets,) = carried
-    return "portal password" in secrets, "application password" in secrets
+    (passwords,) = carried
+    return "portal password" in passwords, "application password" in passwords
 
 
 def skip_reason(template_id: int, *, include_recent: bool) -> sa.ColumnElement[str | None]:

@@ -1,7 +1,8 @@
 """The welcome mail to a customer's administrators, as other systems ask for it.
 
-They may ask many times a second, so this goes past the ORM, by a few statements that are made once.
-What it writes is what `mailing_confirmations.confirm_mailing` writes.
+They may ask many times a second. What they wait for is one row that freezes the recipients; a
+worker makes mailings of such rows, which are then as `mailing_confirmations.confirm_mailing` writes
+them. All of it goes past the ORM, by a few statements that are made once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 
 from extensions import db
 from models import (
+    AcceptedWelcome,
     Customer,
     CustomerEmailTemplate,
     Delivery,
@@ -42,10 +44,12 @@ from services.mailing_confirmations import (
 )
 from services.transactions import run_transaction
 
+_EXPANDED_AT_ONCE = 200
+
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """The newest welcome of a customer, and the passwords that it carries."""
+    """A version of a welcome, and the passwords that it carries."""
 
     id: int
     number: int
@@ -54,88 +58,120 @@ class _Version:
     resets_application: bool
 
 
-def resend_to_administrators(actor: Actor, customer: Customer) -> int:
-    """Accept a welcome mail to the customer's administrators; returns the mailing's id.
+def resend_to_administrators(actor: Actor, customer: Customer) -> None:
+    """Accept a welcome mail to the customer's administrators, as they are at this moment.
 
-    The caller wakes the lane afterwards. Whoever asks again means it: somebody mailed a moment ago
-    is mailed again. Raises Forbidden, and Conflict when there is nobody to mail or nothing to say.
+    The caller wakes the lane afterwards, where `begin_accepted` makes the mailing. Whoever asks
+    again means it: somebody mailed a moment ago is mailed again. Raises Forbidden, and Conflict
+    when there is nobody to mail or nothing to say.
     """
     actor.require(Permission.MAILINGS_SEND)
-    customer_id, name = customer.id, customer.name
-    db.session.rollback()  # Gives its connection back, which the transaction below may use.
-    return run_transaction(lambda connection: _accept(connection, actor, customer_id, name))
-
-
-def _accept(connection: sa.Connection, actor: Actor, customer_id: int, name: str) -> int:
-    version = _find_version(connection, customer_id, name)
-    found = connection.execute(_administrators_statement(), {"customer": customer_id}).all()
-    queued = sum(row.skip_reason is None for row in found)
-    if not queued:
+    connection = db.session.connection()
+    found = connection.execute(_administrators_statement(), {"customer": customer.id}).all()
+    if all(row.skip_reason is not None for row in found):
         raise Conflict(
-            f"{name} has no administrator who can be mailed: each one is suspended, has no e-mail "
-            "address, or has one that is suppressed."
+            f"{customer.name} has no administrator who can be mailed: each one is suspended, has "
+            "no e-mail address, or has one that is suppressed."
         )
-    now = utcnow()
+    if (version_id := found[0].version_id) is None:
+        raise Conflict(f"{customer.name} has no welcome mail among its e-mail templates.")
+    _resets_of_version(db.engine, version_id)  # Raises Conflict for one that cannot be sent.
+    connection.execute(
+        _accepted_statement(),
+        {
+            "customer_id": customer.id,
+            "template_version_id": version_id,
+            "created_by_id": actor.user_id,
+            "credential_id": actor.credential_id,
+            "actor_login": actor.login,
+            "address": actor.address[:64],
+            "recipients": [[row.user_id, row.email, row.skip_reason] for row in found],
+            "accepted_at": utcnow(),
+        },
+    )
+    db.session.commit()
+
+
+def begin_accepted() -> int:
+    """Make the mailings of what was accepted, oldest first; returns how many.
+
+    Rows are taken away and mailings made in one transaction, so that each is made once, whoever
+    else is at it.
+    """
+    return run_transaction(_begin_accepted)
+
+
+def _begin_accepted(connection: sa.Connection) -> int:
+    taken = connection.execute(_take_statement()).all()
+    for row in sorted(taken, key=lambda row: row.id):
+        _begin(connection, row)
+    return len(taken)
+
+
+def _begin(connection: sa.Connection, accepted: Any) -> None:
+    """The mailing as `confirm_mailing` would have made it at the time of acceptance."""
+    version = _load_version(connection, accepted.template_version_id)
+    skipped = sum(reason is not None for _, _, reason in accepted.recipients)
+    queued = len(accepted.recipients) - skipped
     mailing_id: int = connection.execute(
         _mailing_statement(),
         {
-            "customer_id": customer_id,
+            "customer_id": accepted.customer_id,
             "template_version_id": version.id,
-            "created_by_id": actor.user_id,
-            "credential_id": actor.credential_id,
+            "created_by_id": accepted.created_by_id,
+            "credential_id": accepted.credential_id,
             "confirmation": secrets.token_urlsafe(24),
             "lane": Lane.INTERACTIVE,
             "state": MailingState.RUNNING,
             "resets_portal_password": version.resets_portal,
             "resets_application_password": version.resets_application,
-            "total": len(found),
+            "total": queued + skipped,
             "queued": queued,
-            "skipped": len(found) - queued,
-            "created_at": now,
+            "skipped": skipped,
+            "created_at": accepted.accepted_at,
         },
     ).scalar_one()
     connection.execute(
-        _mailing_customer_statement(), {"mailing_id": mailing_id, "customer_id": customer_id}
+        _mailing_customer_statement(),
+        {"mailing_id": mailing_id, "customer_id": accepted.customer_id},
     )
     connection.execute(
         _deliveries_statement(),
         [
             {
                 "mailing_id": mailing_id,
-                "user_id": row.user_id,
-                "email": row.email,
-                "state": DeliveryState.SKIPPED if row.skip_reason else DeliveryState.QUEUED,
-                "skip_reason": row.skip_reason,
-                "next_attempt_at": now,
-                "created_at": now,
+                "user_id": user_id,
+                "email": email,
+                "state": DeliveryState.SKIPPED if reason else DeliveryState.QUEUED,
+                "skip_reason": reason,
+                "next_attempt_at": accepted.accepted_at,
+                "created_at": accepted.accepted_at,
             }
-            for row in found
+            for user_id, email, reason in accepted.recipients
         ],
     )
     if version.resets_portal:
         replace_older(connection, mailing_id, both=version.resets_application)
     insert_event(
         connection,
-        actor,
+        Actor(accepted.created_by_id, accepted.actor_login, None, address=accepted.address),
         "mailing.confirmed",
-        customer_id=customer_id,
+        customer_id=accepted.customer_id,
         object_type="mailing",
         object_id=mailing_id,
         detail={
             "template": version.template,
             "version": version.number,
             "recipients": queued,
-            "skipped": len(found) - queued,
+            "skipped": skipped,
         },
+        at=accepted.accepted_at,
     )
-    return mailing_id
 
 
-def _find_version(connection: sa.Connection, customer_id: int, name: str) -> _Version:
-    row = connection.execute(_version_statement(), {"customer": customer_id}).one_or_none()
-    if row is None:
-        raise Conflict(f"{name} has no welcome mail among its e-mail templates.")
-    portal, application = _resets_of_version(db.engine, row.id)
+def _load_version(connection: sa.Connection, version_id: int) -> _Version:
+    row = connection.execute(_named_version_statement(), {"version": version_id}).one()
+    portal, application = _resets_of_version(db.engine, version_id)
     return _Version(row.id, row.number, row.name, portal, application)
 
 
@@ -148,12 +184,12 @@ def _resets_of_version(_database: sa.Engine, version_id: int) -> tuple[bool, boo
 # Each is built once: building takes longer than running it.
 
 
-@cache
-def _version_statement() -> sa.Select[Any]:
+def _newest_version() -> sa.ScalarSelect[int]:
+    """Of the newest welcome among the customer's templates."""
     templates, versions = table_of(EmailTemplate), table_of(EmailTemplateVersion)
     assigned = table_of(CustomerEmailTemplate)
     return (
-        sa.select(versions.c.id, versions.c.number, templates.c.name)
+        sa.select(versions.c.id)
         .join(templates, templates.c.id == versions.c.template_id)
         .join(assigned, assigned.c.template_id == templates.c.id)
         .where(
@@ -163,14 +199,44 @@ def _version_statement() -> sa.Select[Any]:
         )
         .order_by(templates.c.id.desc(), versions.c.number.desc())
         .limit(1)
+        .scalar_subquery()
+    )
+
+
+@cache
+def _named_version_statement() -> sa.Select[Any]:
+    templates, versions = table_of(EmailTemplate), table_of(EmailTemplateVersion)
+    return (
+        sa.select(versions.c.id, versions.c.number, templates.c.name)
+        .join(templates, templates.c.id == versions.c.template_id)
+        .where(versions.c.id == sa.bindparam("version", type_=ID))
     )
 
 
 @cache
 def _administrators_statement() -> sa.Select[Any]:
-    return recipients_of(
-        ADMINISTRATORS, Customer.id == sa.bindparam("customer", type_=ID), include_recent=True
+    """Who is mailed and what: all that has to be known in one round trip."""
+    of_customer = Customer.id == sa.bindparam("customer", type_=ID)
+    return recipients_of(ADMINISTRATORS, of_customer, include_recent=True).add_columns(
+        _newest_version().label("version_id")
     )
+
+
+@cache
+def _accepted_statement() -> sa.Insert:
+    return sa.insert(table_of(AcceptedWelcome))
+
+
+@cache
+def _take_statement() -> sa.Delete:
+    accepted = table_of(AcceptedWelcome)
+    oldest = (
+        sa.select(accepted.c.id)
+        .order_by(accepted.c.id)
+        .limit(_EXPANDED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    return sa.delete(accepted).where(accepted.c.id.in_(oldest)).returning(*accepted.c)
 
 
 @cache

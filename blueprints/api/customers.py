@@ -10,7 +10,7 @@ from pydantic import Field
 from blueprints.api.fields import Given, Shown, Utc
 from blueprints.api.operations import Answer, Call, answer, no_content, operation
 from extensions import queues
-from models import ApiScope, Customer, CustomerStatus
+from models import ApiScope, Customer, CustomerStatus, Lane
 from services import welcome_mails
 
 _TAG = "Customer"
@@ -115,6 +115,6 @@ def send_welcome_email(call: Call) -> Response:
     """Mail the customer's administrators a welcome with new passwords, also when they have had one
     before. The old password works until the mail server has accepted the new one's mail. The body
     may be an empty object, empty, or missing. Answers 409 when there is nobody to mail."""
-    mailing = welcome_mails.resend_to_administrators(call.actor, call.customer)
-    queues.start_mailing(mailing.lane.value, mailing.id, mailing.queued)
+    welcome_mails.resend_to_administrators(call.actor, call.customer)
+    queues.wake(Lane.INTERACTIVE.value)
     return no_content()

@@ -339,6 +339,37 @@ def upgrade() -> None:
         sqlite_where=sa.text("mailed_at IS NULL AND failed_at IS NULL"),
         postgresql_where=sa.text("mailed_at IS NULL AND failed_at IS NULL"),
     )
+    op.create_table(
+        "accepted_welcomes",
+        sa.Column("id", _ID, autoincrement=True, nullable=False),
+        sa.Column("customer_id", _ID, nullable=False),
+        sa.Column("template_version_id", _ID, nullable=False),
+        sa.Column("created_by_id", _ID, nullable=True),
+        sa.Column("credential_id", _ID, nullable=True),
+        sa.Column("actor_login", sa.String(length=320), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("recipients", sa.JSON(), nullable=False),
+        sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["created_by_id"], ["users.id"], name=op.f("fk_accepted_welcomes_created_by_id_users")
+        ),
+        sa.ForeignKeyConstraint(
+            ["credential_id"],
+            ["api_credentials.id"],
+            name=op.f("fk_accepted_welcomes_credential_id_api_credentials"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["customer_id"],
+            ["customers.id"],
+            name=op.f("fk_accepted_welcomes_customer_id_customers"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["template_version_id"],
+            ["email_template_versions.id"],
+            name=op.f("fk_accepted_welcomes_template_version_id_email_template_versions"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_accepted_welcomes")),
+    )
     op.add_column(
         "customers", sa.Column("version", sa.Integer(), server_default="1", nullable=False)
     )
@@ -393,6 +424,7 @@ def downgrade() -> None:
         op.drop_index(f"ix_customers_in_group_by_{name}", "customers")
     op.drop_column("customers", "version")
     for table in (
+        "accepted_welcomes",
         "direct_debit_notices",
         "direct_debits",
         "webhook_attempts",

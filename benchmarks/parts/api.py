@@ -1,0 +1,138 @@
+"""The REST API beside bare Flask views: accepting welcome mails, and listing customers.
+
+Both run under gunicorn with the same settings, on the same database, and are asked in turn. No
+worker runs meanwhile: what is measured is the accepting, not the sending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from benchmarks import bare_api
+from benchmarks.bench import Bench
+from benchmarks.callers import request_bytes, send_burst
+from benchmarks.customer_rows import FIRST_CUSTNO, GROUPNO, add_customers
+from benchmarks.installations import Installation
+from benchmarks.processes import python, wait_until
+from benchmarks.records import Records, Row
+from benchmarks.sinks import free_port
+from benchmarks.web import is_ready, serving
+
+_CONNECTIONS = 4
+_MAILED = 1_000
+_LIST = f"/api/v1/group/{GROUPNO}/customer"
+
+
+def _measure(bench: Bench, engine: str) -> None:
+    with (
+        _filled(bench, engine) as installation,
+        serving(installation, bench.sink(), API_RATE_LIMIT="0") as foyer,
+        _serving_bare(installation) as bare_port,
+    ):
+        number = 10 * bench.sizes.requests
+        sends = [
+            request_bytes(
+                "POST", f"{_LIST}/{FIRST_CUSTNO + each % _MAILED}/send-welcome-email", b"{}"
+            )
+            for each in range(number)
+        ]
+        inserts = [request_bytes("POST", "/insert", b"{}")] * number
+        lists = [request_bytes("GET", f"{_LIST}?limit=100")] * (number // 2)
+        bare_lists = [request_bytes("GET", f"/list/{GROUPNO}")] * (number // 2)
+        for port, requests in (
+            (foyer.port, sends[:100]),
+            (bare_port, inserts[:100]),
+            (foyer.port, lists[:50]),
+            (bare_port, bare_lists[:50]),
+        ):
+            send_burst(port, requests, 204 if requests[0].startswith(b"POST") else 200, 2)
+        for _ in range(bench.sizes.rounds):
+            for series, port, requests, status in (
+                ("send", foyer.port, sends, 204),
+                ("send-bare", bare_port, inserts, 204),
+                ("list", foyer.port, lists, 200),
+                ("list-bare", bare_port, bare_lists, 200),
+            ):
+                burst = send_burst(port, requests, status, _CONNECTIONS)
+                bench.records.add(
+                    f"api-{engine}-{series}",
+                    burst.per_second,
+                    faults=burst.faults,
+                    p99=burst.p99,
+                    customers=bench.sizes.many,
+                )
+
+
+@contextmanager
+def _filled(bench: Bench, engine: str) -> Iterator[Installation]:
+    with bench.own_installation(engine, "api") as installation:
+        with installation.database.begin() as connection:
+            add_customers(connection, bench.sizes.many, mailed=_MAILED)
+            number = "BIGINT GENERATED ALWAYS AS IDENTITY" if engine == "postgresql" else "INTEGER"
+            connection.execute(
+                sa.text(f"CREATE TABLE {bare_api.TABLE} (id {number} PRIMARY KEY, note TEXT)")
+            )
+        if engine == "postgresql":
+            database = installation.database.execution_options(isolation_level="AUTOCOMMIT")
+            with database.connect() as connection:
+                connection.execute(sa.text("VACUUM ANALYZE"))
+        yield installation
+
+
+@contextmanager
+def _serving_bare(installation: Installation) -> Iterator[int]:
+    port = free_port()
+    command = python(
+        "-m", "gunicorn", "--config", "gunicorn.conf.py", "benchmarks.bare_api:create_app()"
+    )
+    with installation.start("bare web", command, PORT=str(port)) as program:
+        wait_until(lambda: is_ready(program, port, f"/list/{GROUPNO}", 403), "Starting it", 30)
+        yield port
+
+
+def api_sqlite(bench: Bench) -> None:
+    _measure(bench, "sqlite")
+
+
+def api_postgresql(bench: Bench) -> None:
+    _measure(bench, "postgresql")
+
+
+# --- Rows --------------------------------------------------------------------------------------
+
+
+def _row(engine: str, label: str, kind: str, title: str) -> Row:
+    ours, bare = f"api-{engine}-{kind}", f"api-{engine}-{kind}-bare"
+
+    def note(records: Records) -> str:
+        return (
+            f"{records.median(ours):,.0f}/s, p99 {records.detail(ours, 'p99') * 1000:.1f} ms; bare "
+            f"{records.median(bare):,.0f}/s, p99 {records.detail(bare, 'p99') * 1000:.1f} ms; "
+            f"{records.detail(ours, 'customers'):,.0f} customers, {_CONNECTIONS} connections"
+        )
+
+    return Row(
+        name=f"api-{kind}-{engine}",
+        title=f"{title}, {label}",
+        part=f"api-{engine}",
+        series=(ours, bare),
+        evaluate=lambda records: records.ratio(ours, bare),
+        shown=lambda ratio: f"{ratio:.2f} ×",
+        target="≥ 0.5 ×",
+        limit=0.5,
+        note=note,
+    )
+
+
+ROWS = tuple(
+    _row(engine, label, kind, title)
+    for engine, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
+    for kind, title in (
+        ("send", "send-welcome-email ÷ a bare Flask view that inserts a row"),
+        ("list", "List Customers, 100 of very many ÷ a bare Flask view of the same query"),
+    )
+)
+"""The parts of the benchmark: each measures, and says by which rows it is judged."""
