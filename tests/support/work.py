@@ -58,6 +58,9 @@ def environment(settings: Settings, **changes: str) -> dict[str, str]:
         "DELIVERY_RETRY_DELAYS": ",".join(map(str, settings.delivery_retry_delays)),
         "PROVISIONING_TIMEOUT": str(settings.provisioning_timeout),
         "PROVISIONING_RETRY_DELAYS": ",".join(map(str, settings.provisioning_retry_delays)),
+        "WEBHOOK_PRIVATE_TARGETS": "yes" if settings.webhook_private_targets else "no",
+        "WEBHOOK_TIMEOUT": str(settings.webhook_timeout),
+        "WEBHOOK_RETRY_DELAYS": ",".join(map(str, settings.webhook_retry_delays)),
         "MAIL_DOWN_DELAYS": ",".join(map(str, settings.mail_down_delays)),
         **changes,
     }
