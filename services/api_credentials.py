@@ -402,7 +402,7 @@ def rotate_secret(
             "Give it a later expiry date first."
         )
     if overlap not in OVERLAPS:
-        raise InvalidInput("overlap", "Choose how long the secret until now works.")
+        raise InvalidInput("overlap", "Choose how long the old secret works.")
     has_overlap = credential.has_overlap_at(now)
     if overlap and has_overlap and keep is None:
         raise InvalidInput("keep", "Choose which secret goes on working for a while.")

@@ -17,7 +17,16 @@ from services.api_credentials import OVERLAPS, Kept
 from services.errors import InvalidInput
 
 OVERLAP_WORDS = dict(
-    zip(OVERLAPS, ("It stops at once", "For an hour", "For a day", "For a week"), strict=True)
+    zip(
+        OVERLAPS,
+        (
+            "Stops at once",
+            "Works for another hour",
+            "Works for another day",
+            "Works for another week",
+        ),
+        strict=True,
+    )
 )
 _OVERLAPS = {str(int(each.total_seconds())): each for each in OVERLAPS}
 _LONGEST_NETWORKS = 10_000
@@ -42,6 +51,10 @@ class GroupsField(IdsField):
             raise ValueError("A group that was chosen is none of the list.") from None
 
 
+class _NamedForm(Form):
+    name = StringField("Name", filters=[strip], validators=[InputRequired("Give it a name.")])
+
+
 class TermsForm(Form):
     """What a credential may do. The rules are the service's."""
 
@@ -49,7 +62,7 @@ class TermsForm(Form):
     scopes = ScopesField("It may")
     reach = RadioField(
         "Customers of",
-        choices=[SelectChoice("chosen", "These groups"), SelectChoice("all", "All groups")],
+        choices=[SelectChoice("all", "All groups"), SelectChoice("chosen", "These groups")],
         default="chosen",
         validate_choice=False,
         validators=[AnyOf(["chosen", "all"], message="Choose whose customers it works for.")],
@@ -70,11 +83,10 @@ class TermsForm(Form):
         )
 
 
-class NewForm(TermsForm):
+class NewForm(TermsForm, _NamedForm):
     """`confirmation` is a random word of the form: sent twice, it makes one credential."""
 
     confirmation = HiddenField()
-    name = StringField("Name", filters=[strip], validators=[InputRequired("Give it a name.")])
 
 
 class SeenForm(Form):
@@ -99,13 +111,13 @@ class RotateForm(SeenForm):
     """`keep` is asked while the secret of an earlier rotation still works."""
 
     overlap = RadioField(
-        "The secret until now works on",
+        "The old secret",
         choices=[SelectChoice(each, OVERLAP_WORDS[long]) for each, long in _OVERLAPS.items()],
         validate_choice=False,
-        validators=[AnyOf(list(_OVERLAPS), message="Choose how long the secret until now works.")],
+        validators=[AnyOf(list(_OVERLAPS), message="Choose how long the old secret works.")],
     )
     keep = RadioField(
-        "Which secret works on",
+        "Of the two that work now, keep",
         choices=[
             SelectChoice(Kept.CURRENT.value, "The newest one"),
             SelectChoice(Kept.PREVIOUS.value, "The one before it"),
