@@ -102,7 +102,7 @@ def prove_domain(
         return request
     if challenge.proved:
         return request
-    _slow_down(actor)
+    _slow_down(f"domain-proof:{actor.user_id}")
     _look_up(challenge, resolver or DnsResolver())
     for _ in range(_TRIES):
         if find_challenge(request) != challenge:
@@ -119,12 +119,46 @@ def prove_domain(
     raise Conflict("This registration is being changed in another window. Try again in a moment.")
 
 
-def _slow_down(actor: Actor) -> None:
+def prove_order(
+    actor: Actor, request: SubscriptionRequest, *, resolver: Resolver | None = None
+) -> None:
+    """Note the proof in a request that is not stored, for who asks without a draft.
+
+    Its token is the same whenever the actor asks for the suffix. Raises InvalidInput naming
+    `upn_suffix`, with the record to add.
+    """
+    if not get_settings().domain_proof:
+        return
+    suffix = _suffix_of(request)
+    request.domain_token = _token_of(actor, suffix)
+    challenge = find_challenge(request)
+    if challenge is None:
+        return
+    # Of each suffix: whoever brings in hundreds of tenants asks for each of them once.
+    _slow_down(f"domain-proof:{request.domain_token}")
+    try:
+        _look_up(challenge, resolver or DnsResolver())
+    except InvalidInput as error:
+        raise InvalidInput(
+            _FIELD,
+            f"It is not proved yet that {suffix.unicode} is the tenant's. {error.message} Add a "
+            f"TXT record at {challenge.name} with the value {challenge.value}, then send the "
+            "request again.",
+        ) from None
+    request.domain_proved_at = utcnow()
+    request.draft = {**request.draft, "proved": suffix.ascii}
+
+
+def _token_of(actor: Actor, suffix: DomainName) -> str:
+    asked = f"domain-proof:{actor.credential_id}:{actor.user_id}:{suffix.ascii}"
+    return hmac.new(get_settings().secret_key.encode(), asked.encode(), "sha256").hexdigest()
+
+
+def _slow_down(key: str) -> None:
     """A silent name server keeps a web worker waiting, which nobody should do to all of them.
 
     Commits, so that no connection to the database waits along.
     """
-    key = f"domain-proof:{actor.user_id}"
     try:
         throttles.refuse_if_throttled([key])
     except Throttled as error:

@@ -225,14 +225,46 @@ def is_proved(request: SubscriptionRequest, suffix: DomainName) -> bool:
 
 def check(request: SubscriptionRequest) -> DraftCheck:
     """Everything that is wrong or missing, by tab, and what is chosen so far."""
-    checked = _Checked(request, {tab: form_values(request, tab) for tab in Tab})
+    checked = _Checked(
+        request, {tab: form_values(request, tab) for tab in Tab}, _author_of(request)
+    )
+    return _check_all(checked, checked.check_password)
+
+
+def check_order(actor: Actor, request: SubscriptionRequest, password: str) -> DraftCheck:
+    """The same for what an actor asks for at once; `request` is not stored.
+
+    An empty `password` is one that is to be made, and is right.
+    """
+    checked = _Checked(request, {tab: form_values(request, tab) for tab in Tab}, actor)
+    return _check_all(checked, lambda: checked.check_new_password(password))
+
+
+def check_details(
+    actor: Actor, typed: Mapping[str, str], *, country: str
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Judge some of the fields of a tenant that is there: their columns, and what is wrong.
+
+    `country` is that of numbers without a country code, unless `typed` names another.
+    """
+    values = {tab: {name: typed[name] for name in FIELDS[tab] if name in typed} for tab in Tab}
+    values[Tab.CONTACT].setdefault("country", country)
+    checked = _Checked(SubscriptionRequest(draft={}), values, actor)
+    for tab in Tab:
+        for name in FIELDS[tab]:
+            if name in typed:
+                checked.check_field(tab, name)
+    return checked.values, checked.faults
+
+
+def _check_all(checked: _Checked, check_password: Callable[[], None]) -> DraftCheck:
     version = checked.check_template()
     for tab in (Tab.TENANT, Tab.CONTACT):
         for name in FIELDS[tab]:
             checked.check_field(tab, name)
         if tab is Tab.TENANT:
             checked.check_login()
-            checked.check_password()
+            check_password()
     return DraftCheck(
         tabs={tab: checked.state_of(tab) for tab in Tab},
         faults=checked.faults,
@@ -242,11 +274,15 @@ def check(request: SubscriptionRequest) -> DraftCheck:
     )
 
 
+def _author_of(request: SubscriptionRequest) -> Actor:
+    return Actor.from_user(db.session.get_one(User, request.created_by_id))
+
+
 def judge(request: SubscriptionRequest, tab: Tab, typed: Mapping[str, str]) -> Verdicts:
     """Judge what is being typed on a tab, with the rest as the draft has it."""
     values = {each: form_values(request, each) for each in Tab}
     values[tab] |= typed
-    checked = _Checked(request, values)
+    checked = _Checked(request, values, _author_of(request))
     verdicts: dict[str, Verdict] = {}
     for name in FIELDS[tab]:
         if name not in typed or not typed[name].strip() or tab is Tab.TEMPLATE:
@@ -335,12 +371,15 @@ class _Checked:
     """One pass over the fields of a draft: each adds its columns and summary, or its fault."""
 
     def __init__(
-        self, request: SubscriptionRequest, values: Mapping[Tab, Mapping[str, str]]
+        self,
+        request: SubscriptionRequest,
+        values: Mapping[Tab, Mapping[str, str]],
+        author: Actor,
     ) -> None:
         self._request = request
         self._typed = values
         self._settings: Settings = get_settings()
-        self.author = Actor.from_user(db.session.get_one(User, request.created_by_id))
+        self.author = author
         self.faults: list[Fault] = []
         self.summary: list[SummaryLine] = []
         self.values: dict[str, Any] = {}
@@ -595,6 +634,12 @@ class _Checked:
         if fault is not None:
             self._add_fault(Tab.TENANT, *fault)
 
+    def check_new_password(self, password: str) -> None:
+        """A password that is typed once, if it is."""
+        fault = find_password_fault(password, password, self.values.get("admin_login", ""))
+        if password and fault is not None:
+            self._add_fault(Tab.TENANT, *fault)
+
     def suggest_short_name(self) -> str:
         """A short name that is free, while none is typed."""
         if self.text(Tab.TENANT, "short_name"):
@@ -612,7 +657,7 @@ class _Checked:
         holder = find_holder(column, key, self._request.id)
         if holder is None:
             return
-        if holder.created_by_id == self.author.user_id:
+        if holder.is_of(self.author):
             raise InvalidInput(
                 name, f"{what} is in your own request {holder.request_id} already. {advice}"
             )
@@ -644,24 +689,32 @@ _JUDGES: Mapping[str, Callable[[_Checked, str, str], _Judged]] = {
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has a word; both None where it is a customer."""
+    """Who has a word: a request of a person or a credential, or a customer, which has none."""
 
     request_id: int | None = None
     created_by_id: int | None = None
+    credential_id: int | None = None
+
+    def is_of(self, actor: Actor) -> bool:
+        """Whether it is a request that the actor made."""
+        maker = (self.created_by_id, self.credential_id)
+        return self.request_id is not None and maker == (actor.user_id, actor.credential_id)
 
 
-def find_holder(column: str, key: str, request_id: int) -> Holder | None:
+def find_holder(column: str, key: str, request_id: int | None) -> Holder | None:
     """The customer, or the open request but `request_id`, that has `key` in `column`.
 
     A deleted customer's words are its own for as long as its row has them.
     """
-    request = sa.select(SubscriptionRequest.id, SubscriptionRequest.created_by_id).where(
-        getattr(SubscriptionRequest, column) == key,
-        HOLDS_NAMES,
-        SubscriptionRequest.id != request_id,
-    )
+    request = sa.select(
+        SubscriptionRequest.id,
+        SubscriptionRequest.created_by_id,
+        SubscriptionRequest.credential_id,
+    ).where(getattr(SubscriptionRequest, column) == key, HOLDS_NAMES)
+    if request_id is not None:
+        request = request.where(SubscriptionRequest.id != request_id)
     if (held := db.session.execute(request.limit(1)).one_or_none()) is not None:
-        return Holder(held.id, held.created_by_id)
+        return Holder(held.id, held.created_by_id, held.credential_id)
     customer = sa.select(Customer.id).where(getattr(Customer, column) == key)
     return None if db.session.scalar(customer) is None else Holder()
 

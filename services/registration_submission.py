@@ -42,7 +42,7 @@ class DraftFaults(ServiceError):
         self.check = check
 
 
-class _Taken(Exception):
+class Taken(Exception):
     """Somebody took a name, or changed the draft, since it was checked."""
 
 
@@ -95,9 +95,9 @@ def submit(actor: Actor, request_id: int, *, draft_version: int) -> Subscription
         db.session.commit()  # Gives its connection back, which the transaction below may need.
         try:
             moved = run_transaction(work)
-        except (_Taken, IntegrityError, Conflict):
+        except (Taken, IntegrityError, Conflict):
             continue
-        _follow_up(moved)
+        follow_up(moved)
         return registration_drafts.find_own(actor, request_id)
     raise Conflict(
         "Others are registering tenants with the same names at this moment. Try again in a minute."
@@ -115,29 +115,55 @@ def _submit(
 ) -> list[Moved]:
     _take(connection, draft)
     _change_group(connection, draft, values["group_id"])
-    now = utcnow()
-    submitted = move(
+    return enter(
         connection,
+        actor,
         draft.id,
         draft.state,
+        version=draft.version,
+        values={"comment": "", "submitted_at": draft.submitted_at or utcnow(), **values},
+        needs_approval=needs_approval,
+        rule=rule,
+    )
+
+
+def enter(
+    connection: sa.Connection,
+    actor: Actor,
+    request_id: int,
+    state: RequestState,
+    *,
+    version: int,
+    values: dict[str, Any],
+    needs_approval: bool,
+    rule: StartRule,
+) -> list[Moved]:
+    """Take what was checked through SUBMITTED to what follows, in the caller's transaction.
+
+    `values` are its columns. Raises Taken, or the database's IntegrityError, when somebody has one
+    of the names, and Conflict when the request is not as it was seen. After the commit, hand the
+    result to `follow_up`.
+    """
+    submitted = move(
+        connection,
+        request_id,
+        state,
         RequestState.SUBMITTED,
         actor=actor,
-        version=draft.version,
-        comment="",
-        submitted_at=draft.submitted_at or now,
+        version=version,
         **values,
     )
     _look_at_customers(connection, values)
     to_state, reason, further = _next(
         connection,
-        now,
+        utcnow(),
         needs_approval=needs_approval,
         rule=rule,
-        has_many=_has_many(connection, actor, draft.id),
+        has_many=_has_many(connection, actor, request_id),
     )
     waits = move(
         connection,
-        draft.id,
+        request_id,
         RequestState.SUBMITTED,
         to_state,
         actor=actor,
@@ -160,7 +186,7 @@ def _take(connection: sa.Connection, draft: _Draft) -> None:
         .values(draft_version=draft.draft_version + 1)
     )
     if not taken.rowcount:
-        raise _Taken
+        raise Taken
 
 
 def _change_group(connection: sa.Connection, draft: _Draft, group_id: int) -> None:
@@ -183,7 +209,7 @@ def _look_at_customers(connection: sa.Connection, values: dict[str, Any]) -> Non
         )
     )
     if connection.execute(taken.limit(1)).first() is not None:
-        raise _Taken
+        raise Taken
 
 
 def _has_many(connection: sa.Connection, actor: Actor, request_id: int) -> bool:
@@ -225,7 +251,8 @@ def _next(
     return RequestState.SCHEDULED, "", {"scheduled_for": planned, "off_peak": True}
 
 
-def _follow_up(moved: list[Moved]) -> None:
+def follow_up(moved: list[Moved]) -> None:
+    """Mail and start what a submission has brought about. Call it after the commit."""
     request_notifications.start_mail(moved)
     if moved[-1].to_state is RequestState.SCHEDULED:
         provisioning.start(moved[-1].request_id)

@@ -510,7 +510,7 @@ def test_a_refusal_that_stays_unexplained_ends(
     prospect: Actor, draft: SubscriptionRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_job: object) -> None:
-        raise registration_submission._Taken
+        raise registration_submission.Taken
 
     monkeypatch.setattr(registration_submission, "run_transaction", refuse)
     with pytest.raises(Conflict, match="Try again in a minute"):
