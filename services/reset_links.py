@@ -168,6 +168,15 @@ def find_link(token: str) -> ResetLink | None:
     )
 
 
+def close_links_of(user: User) -> None:
+    """No link that the user was sent, or is about to be, opens any more. The caller commits."""
+    db.session.execute(
+        sa.update(ResetLink)
+        .where(ResetLink.user_id == user.id, ResetLink.used_at.is_(None))
+        .values(used_at=utcnow())
+    )
+
+
 def use_link(token: str, new: str, *, address: str = "") -> User:
     """Set the chosen password and spend the link. Raises InvalidInput naming `new` or `link`."""
     link = find_link(token)

@@ -21,6 +21,7 @@ from models import (
     EmailTemplate,
     EmailTemplateVersion,
     Mailing,
+    Role,
     SelectedUser,
     TemplateKind,
     User,
@@ -30,7 +31,7 @@ from models import (
     prefix_range,
     table_of,
 )
-from models.users import LONG_AGO, never_first
+from models.users import ADMINISTRATORS, LONG_AGO, never_first
 from services.actors import Actor, Permission
 from services.audit_events import record_event
 from services.csv_export import as_text
@@ -68,6 +69,7 @@ class UserFilter:
     search: str = ""
     bundle_id: int | None = None
     status: UserStatus | None = None
+    role: Role | None = None
     mailed: Mailed | None = None
     never_signed_in: bool = False
     sort: UserSort = UserSort.NAME
@@ -79,6 +81,7 @@ class UserFilter:
             self.search.strip()
             or self.bundle_id
             or self.status
+            or self.role
             or self.mailed
             or self.never_signed_in
         )
@@ -142,6 +145,10 @@ def _matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
     )
     if wanted.bundle_id is not None:
         query = query.where(User.bundle_id == wanted.bundle_id)
+    if wanted.role is Role.CUSTOMER_ADMIN:
+        query = query.where(User.id.in_(_administrators_of(customer)))
+    elif wanted.role is not None:
+        query = query.where(User.role == wanted.role)
     if wanted.mailed is not None:
         query = query.where(User.welcome_state == WelcomeState(wanted.mailed.value))
     if wanted.never_signed_in:
@@ -149,6 +156,11 @@ def _matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
     if term := fold(wanted.search):
         query = query.where(User.id.in_(_found_by_prefix(customer, term)))
     return query
+
+
+def _administrators_of(customer: Customer) -> sa.Select[tuple[int]]:
+    """Their ids, by the index that has no others: they are few among a great many."""
+    return sa.select(User.id).where(User.customer_id == customer.id, ADMINISTRATORS)
 
 
 def _found_by_prefix(customer: Customer, term: str) -> sa.Select[tuple[int]]:

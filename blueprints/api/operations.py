@@ -305,6 +305,8 @@ def _refusal(error: ValidationError, noun: str) -> Refused:
     for each in error.errors(include_url=False, include_context=False, include_input=False):
         place = ".".join(str(part) for part in each["loc"])
         message = each["msg"].removeprefix("Value error, ").rstrip(".")
+        if message.startswith("Value should have"):  # What it calls items are letters of a text.
+            message = re.sub(r"items? after validation", "characters", message)
         if each["type"] == "extra_forbidden":
             message = f"This {noun} is not known here"
         found.append({"field": place, "detail": f"{message}."})

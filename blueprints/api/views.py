@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flask import Flask
 
-from blueprints.api import customers, direct_debits, requests, webhooks
+from blueprints.api import customers, direct_debits, requests, users, webhooks
 from blueprints.api.docs_pages import docs_bp
 from blueprints.api.operations import api_bp
 
-RESOURCES = (customers, direct_debits, requests, webhooks)
+RESOURCES = (customers, direct_debits, requests, users, webhooks)
 """Importing them declares their operations."""
 
 
