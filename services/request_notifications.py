@@ -41,8 +41,11 @@ _GONE = "There is no such notification, or it is not yours to see."
 
 
 def start_mail(moves: Iterable[Moved]) -> None:
-    """Ask workers to mail what `moves` have noted. Call it after the commit."""
-    _mails.enqueue(each.notification_id for each in moves if each.notification_id is not None)
+    """Ask workers to mail, and to tell webhooks, of `moves`. Call it after the commit."""
+    made = list(moves)
+    _mails.enqueue(each.notification_id for each in made if each.notification_id is not None)
+    if made:
+        webhook_deliveries.start_waiting()
 
 
 def list_unmailed() -> list[int]:
