@@ -23,6 +23,7 @@ from tests.support.work import wait_until
 ADMIN = "prpkeAdmin@kenton-electronics.com"
 OPERATOR = "operator@foyer.example"
 AUDITOR = "auditor@foyer.example"
+LANDLORD = "landlord@foyer.example"
 NEW_PASSWORD = "quiet harbour lantern"
 
 _STATUS = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")

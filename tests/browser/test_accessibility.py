@@ -15,7 +15,7 @@ from extensions import db
 from models import RequestState, StartRule, User
 from tests.browser.conftest import DESKTOP
 from tests.browser.installation import Installation, Tenant
-from tests.browser.people import ADMIN, AUDITOR, OPERATOR, OpenPerson, Person
+from tests.browser.people import ADMIN, AUDITOR, LANDLORD, OPERATOR, OpenPerson, Person
 from tests.support.requests import make_request, make_service_template
 from tests.support.smtp_sink import SmtpSink, Stage
 
@@ -280,6 +280,61 @@ def test_suppressed_addresses(open_person: OpenPerson, check: Check) -> None:
     check(page, "user whose address is suppressed")
     page.goto("/customers/CQ001/suppressed?q=zzzz")
     check(page, "suppressed addresses, none found")
+
+
+def test_pages_of_api_credentials(open_person: OpenPerson, check: Check, scheme: str) -> None:
+    landlord = open_person(LANDLORD)
+    landlord.expects(422)
+    page = landlord.page
+    page.goto("/api-credentials/new")
+    check(page, "new credential")
+    page.get_by_label("Name", exact=True).fill("No Name")
+    page.get_by_label("Networks").fill("nowhere")
+    page.get_by_role("button", name="Make the credential").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "new credential, refused")
+    name = f"{'a-long-name-' * 4}{scheme}"
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Description").fill("What it is for is a long story. " * 5)
+    for scope in ("Read", "Write", "Send"):
+        page.get_by_label(scope, exact=True).check()
+    page.get_by_label("1 Direct").check()
+    page.get_by_label("Networks").fill("2001:db8:85a3:8d3:1319:8a2e:370:7348\n192.0.2.0/24")
+    page.get_by_role("button", name="Make the credential").click()
+    landlord.sees_heading(f"{name} is made")
+    check(page, "secret of a credential")
+    page.get_by_role("link", name="I have copied it").click()
+    landlord.sees_heading(name)
+    check(page, "credential")
+    page.get_by_role("link", name="Rotate").first.click()
+    page.get_by_label("Works for another day").check()
+    check(page, "rotation")
+    page.get_by_role("button", name="Make a new secret").click()
+    landlord.sees_heading(f"The new secret of {name}")
+    page.get_by_role("link", name="I have copied it").click()
+    expect(page.get_by_role("button", name="End the overlap now")).to_be_visible()
+    check(page, "credential with two secrets")
+    page.get_by_role("link", name="Rotate").first.click()
+    page.get_by_label("Works for another hour").check()
+    check(page, "rotation, the second")
+    page.goto("/api-credentials")
+    check(page, "credentials")
+    page.locator("#filter-state").click()
+    expect(page.get_by_role("link", name="Revoked", exact=True)).to_be_visible()
+    check(page, "credentials, menu open")
+    page.goto("/api-credentials?q=zzzz")
+    check(page, "credentials, none found")
+    page.goto("/api-credentials?q=a-long-name")
+    page.locator("#credentials-table tbody").get_by_role("link", name=name, exact=True).click()
+    page.get_by_role("link", name="Edit").click()
+    landlord.sees_heading(f"Edit {name}")
+    check(page, "edit a credential")
+    page.goto(page.url.replace("/edit", "/revoke"))
+    check(page, "revoke a credential")
+    page.get_by_label("Its name").fill(name)
+    page.get_by_role("button", name="Revoke for good").click()
+    expect(page.get_by_text("It signs in no more")).to_be_visible()
+    check(page, "credential, revoked")
 
 
 def test_pages_of_the_staff(open_person: OpenPerson, check: Check) -> None:
