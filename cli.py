@@ -37,6 +37,8 @@ def demo(customer: str | None, users: int) -> None:
                 click.echo(f"{login:<46} {role}")
             demo_requests.load_demo_requests()
             click.echo(f"The password of all of them is {demo_data.PASSWORD}")
+            name, secret = demo_data.API_CREDENTIAL
+            click.echo(f"The REST API takes {name} with the secret {secret}")
             return
         started = time.monotonic()
         added = demo_data.add_bulk_customer(customer, users)
