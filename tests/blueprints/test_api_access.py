@@ -213,6 +213,17 @@ def test_a_first_call_is_ready_and_does_not_hold_the_secret(
 
 
 @one_database
+def test_the_first_call_of_a_reader_finds_customers(
+    app: Flask, landlord: CheckingClient, settings: Settings
+) -> None:
+    response = make(landlord, scopes=["read"])
+    example = Page(response.text).one("code", id="credential-example").text
+    address = example.rpartition(" ")[2].removeprefix(settings.public_url)
+    answered = Caller(app, ("billing", secret_in(response))).get(address)
+    assert (answered.status_code, bool(answered.get_json()["items"])) == (200, True)
+
+
+@one_database
 def test_the_example_names_a_group_that_it_may_reach(app: Flask, landlord: CheckingClient) -> None:
     with app.app_context():
         group = make_group(groupno=77)
