@@ -56,6 +56,21 @@ def new_seal_key() -> None:
     click.echo(Fernet.generate_key().decode())
 
 
+@click.command("reseal")
+@with_appcontext
+def reseal() -> None:
+    """Seal anew, with the first of SEAL_KEYS, the secrets that rest for long."""
+    from services import resealing
+
+    done = resealing.reseal()
+    click.echo(f"Sealed anew: {done.resealed:,}.")
+    if done.broken:
+        raise click.ClickException(
+            f"None of SEAL_KEYS opens {done.broken:,} of the secrets. "
+            "If an earlier key is still known, put it behind the others and run this again."
+        )
+
+
 @click.command("worker")
 @with_appcontext
 def worker() -> None:
@@ -271,6 +286,7 @@ def init_app(app: Flask) -> None:
     for command in (
         demo,
         new_seal_key,
+        reseal,
         worker,
         scheduler,
         sweep,

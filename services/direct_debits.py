@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from extensions import db, get_settings
+from extensions import db
 from models import AccountScheme, Customer, DirectDebit, table_of, utcnow
 from services import bank_accounts, direct_debit_notices, seals
 from services.actors import Actor, Permission
@@ -241,53 +241,3 @@ def _shown(
         "mandate": mandate,
         "mandate_signed_on": signed_on.isoformat(),
     }
-
-
-# --- Keys ----------------------------------------------------------------------------------------
-
-_RESEALED_AT_ONCE = 200
-
-
-def reseal() -> tuple[int, int]:
-    """Seal anew, with the first of SEAL_KEYS, what an earlier key has sealed.
-
-    Returns how many that were, and how many no key opens. After it, the earlier keys can go.
-    """
-    newest, box = seals.SealBox(get_settings().seal_keys[:1]), seals.sealer()
-    resealed = broken = last = 0
-    while rows := _next_seals(last):
-        for customer_id, seal in rows:
-            last = customer_id
-            try:
-                newest.decrypt(seal)
-            except seals.SealBroken:
-                try:
-                    clear = box.decrypt(seal)
-                except seals.SealBroken:
-                    broken += 1
-                    continue
-                resealed += _replace_seal(customer_id, seal, box.encrypt(clear))
-    return resealed, broken
-
-
-def _next_seals(last: int) -> list[tuple[int, bytes]]:
-    with db.engine.connect() as connection:
-        rows = connection.execute(
-            sa.select(_TABLE.c.customer_id, _TABLE.c.account_seal)
-            .where(_TABLE.c.customer_id > last)
-            .order_by(_TABLE.c.customer_id)
-            .limit(_RESEALED_AT_ONCE)
-        )
-        return [(row.customer_id, row.account_seal) for row in rows]
-
-
-def _replace_seal(customer_id: int, seal: bytes, new: bytes) -> int:
-    return run_transaction(
-        lambda connection: (
-            connection.execute(
-                sa.update(_TABLE)
-                .where(_TABLE.c.customer_id == customer_id, _TABLE.c.account_seal == seal)
-                .values(account_seal=new)
-            ).rowcount
-        )
-    )

@@ -123,5 +123,5 @@ def test_the_scheduler_asks_once_per_interval_however_many_there_are(app_context
 @pytest.mark.parametrize("engine_name", ["sqlite"])
 def test_every_command_says_what_it_does(app: Flask) -> None:
     for name, command in app.cli.commands.items():
-        if name in {"demo", "new-seal-key", "worker", "scheduler", "sweep"}:
+        if name in {"demo", "new-seal-key", "reseal", "worker", "scheduler", "sweep"}:
             assert (command.help or "").strip().endswith("."), name

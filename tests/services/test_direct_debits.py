@@ -273,28 +273,21 @@ def rotate(app: Flask, *keys: str) -> None:
     object.__setattr__(settings, "seal_keys", keys)
 
 
-def test_a_new_key_seals_anew_and_then_the_old_one_can_go(
+def test_a_new_key_in_front_changes_nothing(
     app_context: Flask, customer: Customer, operator: Actor
 ) -> None:
-    (old,) = app_context.extensions["settings"].seal_keys
-    new = Fernet.generate_key().decode()
     direct_debits.set_direct_debit(operator, customer, **BSB)
-    rotate(app_context, new, old)
+    (old,) = app_context.extensions["settings"].seal_keys
+    rotate(app_context, Fernet.generate_key().decode(), old)
     assert direct_debits.set_direct_debit(operator, customer, **BSB).version == 1
-    assert direct_debits.reseal() == (1, 0)
-    assert direct_debits.reseal() == (0, 0)
-    rotate(app_context, new)
-    assert opened(row(customer)).number == "98765432"
-    assert row(customer).version == 1
     assert len(notices()) == 1
 
 
-def test_an_account_whose_key_is_gone_is_counted_and_can_be_set_again(
+def test_an_account_whose_key_is_gone_can_be_set_again(
     app_context: Flask, customer: Customer, operator: Actor
 ) -> None:
     direct_debits.set_direct_debit(operator, customer, **BSB)
     rotate(app_context, Fernet.generate_key().decode())
-    assert direct_debits.reseal() == (0, 1)
     made = direct_debits.set_direct_debit(operator, customer, **BSB)
     assert (made.version, opened(made).number) == (2, "98765432")
 
