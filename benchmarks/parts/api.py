@@ -42,6 +42,9 @@ def _measure(bench: Bench, engine: str) -> None:
         inserts = [request_bytes("POST", "/insert", b"{}")] * number
         lists = [request_bytes("GET", f"{_LIST}?limit=100")] * (number // 2)
         bare_lists = [request_bytes("GET", f"/list/{GROUPNO}")] * (number // 2)
+        # CQ101 is in another group than the credential; nobody has the other number.
+        foreign = [request_bytes("GET", "/api/v1/group/2/customer/2001")] * number
+        missing = [request_bytes("GET", "/api/v1/group/2/customer/2999")] * number
         for port, requests in (
             (foyer.port, sends[:100]),
             (bare_port, inserts[:100]),
@@ -55,6 +58,8 @@ def _measure(bench: Bench, engine: str) -> None:
                 ("send-bare", bare_port, inserts, 204),
                 ("list", foyer.port, lists, 200),
                 ("list-bare", bare_port, bare_lists, 200),
+                ("foreign", foyer.port, foreign, 403),
+                ("missing", foyer.port, missing, 403),
             ):
                 burst = send_burst(port, requests, status, _CONNECTIONS)
                 bench.records.add(
@@ -127,12 +132,39 @@ def _row(engine: str, label: str, kind: str, title: str) -> Row:
     )
 
 
+def _difference(records: Records, engine: str) -> float:
+    """How far apart the times of a foreign customer and of none are, as a ratio of at least 1."""
+    ratio = records.ratio(f"api-{engine}-foreign", f"api-{engine}-missing")
+    return max(ratio, 1 / ratio)
+
+
+def _isolation_row(engine: str, label: str) -> Row:
+    series = (f"api-{engine}-foreign", f"api-{engine}-missing")
+    return Row(
+        name=f"api-isolation-{engine}",
+        title=f"Another group's customer ÷ one that does not exist, time of the refusal, {label}",
+        part=f"api-{engine}",
+        series=series,
+        evaluate=lambda records: _difference(records, engine),
+        shown=lambda ratio: f"{ratio:.3f} ×",
+        target="≤ 1.05 ×",
+        limit=1.05,
+        at_least=False,
+    )
+
+
 ROWS = tuple(
-    _row(engine, label, kind, title)
+    row
     for engine, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
-    for kind, title in (
-        ("send", "send-welcome-email ÷ a bare Flask view that inserts a row"),
-        ("list", "List Customers, 100 of very many ÷ a bare Flask view of the same query"),
+    for row in (
+        _row(engine, label, "send", "send-welcome-email ÷ a bare Flask view that inserts a row"),
+        _row(
+            engine,
+            label,
+            "list",
+            "List Customers, 100 of very many ÷ a bare Flask view of the same query",
+        ),
+        _isolation_row(engine, label),
     )
 )
 """The parts of the benchmark: each measures, and says by which rows it is judged."""
