@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from extensions import db
-from models import Customer, Role, WelcomeState
-from services import customer_overviews
+from models import AccountScheme, Customer, Role, WelcomeState
+from services import customer_overviews, direct_debits
 from tests.support.factories import (
     actor_for,
     find_customer,
@@ -179,3 +180,32 @@ def test_a_suspended_customer_is_marked(
         customer.status = type(customer.status).SUSPENDED
         db.session.commit()
     assert "Suspended" in sign_in_as(OPERATOR).page(f"/customers/{web_id}").text()
+
+
+# --- Direct debit --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("login", [OPERATOR, AUDITOR])
+def test_staff_sees_the_direct_debit_masked(app: Flask, sign_in_as: SignInAs, login: str) -> None:
+    client = sign_in_as(login)
+    before = client.page("/customers/CQ001").text()
+    assert "None is set. Other systems set it by the REST API." in before
+    with app.app_context():
+        direct_debits.set_direct_debit(
+            actor_for(OPERATOR),
+            find_customer("CQ001"),
+            scheme=AccountScheme.IBAN,
+            iban="DE89370400440532013000",
+            holder="Kenton Electronics Ltd",
+            mandate="KENTON-2026-1",
+            mandate_signed_on=date(2026, 11, 2),
+        )
+    shown = client.page("/customers/CQ001").text()
+    assert "•••• 3000" in shown
+    assert "KENTON-2026-1, signed on 2 November 2026" in shown
+    assert "0532013000" not in shown
+
+
+def test_a_customers_own_people_are_not_shown_it(app: Flask, sign_in_as: SignInAs) -> None:
+    page = sign_in_as("prpkeAdmin@kenton-electronics.com").page("/customers/CQ001")
+    assert "Direct debit" not in page.text()
