@@ -482,8 +482,13 @@ _LOOKED_AT = 200
 
 
 def list_unattended(lane: Lane) -> list[int]:
-    """The oldest running mailings of a lane with something to do and no worker at it."""
+    """The oldest running mailings of a lane that have something due and no worker at it."""
     attended = sa.exists().where(DeliveryClaim.mailing_id == Mailing.id)
+    is_due = sa.exists().where(
+        Delivery.mailing_id == Mailing.id,
+        Delivery.state == sa.literal_column("'queued'"),  # In the words of the index.
+        Delivery.next_attempt_at <= utcnow(),
+    )
     with db.engine.connect() as connection:
         return list(
             connection.scalars(
@@ -494,6 +499,7 @@ def list_unattended(lane: Lane) -> list[int]:
                     Mailing.lane == lane,
                     Mailing.state == MailingState.RUNNING,
                     ~attended,
+                    is_due,
                 )
                 .order_by(Mailing.id)
                 .limit(_LOOKED_AT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -21,13 +22,15 @@ from models import (
     Delivery,
     DeliveryState,
     EmailTemplateText,
+    Lane,
     Mailing,
     Role,
     SkipReason,
     User,
     UserStatus,
+    utcnow,
 )
-from services import sign_ins, welcome_mails
+from services import deliveries, sign_ins, welcome_mails
 from services.actors import Actor
 from services.email_templates import get_current_version
 from services.errors import Conflict, Forbidden
@@ -175,6 +178,21 @@ def test_one_job_sends_what_many_ask_for(app: Flask, sink: SmtpSink) -> None:
         assert queues["interactive"].count == 1
     work_queues(app)
     assert len(sink.wait_for(3)) == 3
+
+
+def test_mailings_that_wait_for_another_try_do_not_stand_in_the_way(app_context: Flask) -> None:
+    accept()
+    accept(web_id="CQ002")
+    welcome_mails.begin_accepted()
+    first, second = db.session.scalars(sa.select(Mailing.id).order_by(Mailing.id))
+    db.session.execute(
+        sa.update(Delivery)
+        .where(Delivery.mailing_id == first)
+        .values(next_attempt_at=utcnow() + timedelta(hours=1))
+    )
+    db.session.commit()
+    assert deliveries.list_unattended(Lane.INTERACTIVE) == [second]
+    assert deliveries.list_unattended(Lane.BULK) == []
 
 
 def test_who_accepts_while_the_job_looks_asks_anew(app_context: Flask) -> None:
