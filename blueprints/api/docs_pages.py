@@ -23,6 +23,7 @@ from extensions import get_settings
 docs_bp = Blueprint("api_docs", __name__, url_prefix=openapi.BASES[0])
 
 _DEEPEST = 3
+_ANY_NUMBER = 2**31 - 1
 
 ADVICE: Final[dict[str, tuple[str, str]]] = {
     "malformed-request": (
@@ -135,6 +136,7 @@ class SchemaShown:
     words: Markup
     fields: list[FieldLine]
     values: list[str]
+    is_sent: bool
 
 
 @docs_bp.get("/openapi.json")
@@ -266,6 +268,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> SchemaShown:
             for field, described in schema.get("properties", {}).items()
         ],
         [str(each) for each in schema.get("enum", [])],
+        is_sent="additionalProperties" in schema and not schema["additionalProperties"],
     )
 
 
@@ -336,7 +339,7 @@ def _sentences(words: str, schema: Mapping[str, Any]) -> str:
         limits.append(f"{span if most is not None else f'At least {least}'} characters.")
     if "maxItems" in schema:
         limits.append(f"Up to {schema['maxItems']} of them.")
-    if schema.get("maximum", openapi.LARGEST) < openapi.LARGEST:
+    if schema.get("maximum", _ANY_NUMBER) < _ANY_NUMBER:
         limits.append(f"{schema.get('minimum', 0)} to {schema['maximum']}.")
     if isinstance(schema.get("default"), (str, int)) and schema["default"] != "":
         limits.append(f"By default `{json.dumps(schema['default'])}`.")

@@ -20,7 +20,6 @@ from blueprints.api.problems import INVALID_ACCESS, PROBLEMS
 from models import ApiScope
 
 VERSION = "1.0.0"
-LARGEST: Final = LARGEST_ID
 BASES: Final = ("/api/v1", "/tiab/api/v1")
 
 _REF = "#/components/schemas/"
@@ -28,6 +27,12 @@ _PROBLEM_TYPE = "application/problem+json"
 
 TAGS: Final = {
     "Customer": "Companies served, in the groups that the credential is for.",
+    "Users": "The people of a customer, who sign in and are mailed.",
+    "Bundles": "Service packages that a customer may give to its users.",
+    "Mailings": "E-mail templates sent to users of a customer, and what became of each mail.",
+    "Suppressions": "Addresses that get no mail, because it comes back or by request.",
+    "Subscription requests": "Tenants that were asked for, until they are customers.",
+    "Service templates": "What new customers are made of.",
 }
 """What is said of a tag, and the order of those that come first."""
 

@@ -551,3 +551,13 @@ def test_the_home_of_a_customer_and_its_general_parameters(
     auditor.sees_heading("Customers")
     auditor.page.goto(f"{home}/general-parameters")
     check(auditor.page, "general parameters, to read")
+
+
+def test_the_documentation_of_the_api(open_person: OpenPerson, check: Check) -> None:
+    page = open_person().page
+    page.goto("/api/v1/docs")
+    check(page, "the API's documentation")
+    page.goto("/api/v1/docs#sendWelcomeEmail")
+    expect(page.get_by_role("heading", name="Send Welcome Email")).to_be_in_viewport()
+    page.goto("/api/v1/problems/answer-lost")
+    check(page, "what a refusal means")
