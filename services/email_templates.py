@@ -14,9 +14,12 @@ from models import (
     EmailTemplateText,
     EmailTemplateVersion,
     TemplateKind,
+    fold,
 )
 from services import mail_html, messages
+from services.actors import Actor, Permission
 from services.errors import NotFound
+from services.paging import Page, keyset_page
 
 
 def list_templates_for(customer: Customer) -> list[EmailTemplate]:
@@ -32,6 +35,44 @@ def list_templates_for(customer: Customer) -> list[EmailTemplate]:
             .order_by(EmailTemplate.kind != TemplateKind.WELCOME, EmailTemplate.name_key)
         )
     )
+
+
+def page_templates_for(
+    actor: Actor, customer: Customer, *, size: int = 25, cursor: str = ""
+) -> Page[EmailTemplate]:
+    """A page of what the customer's users can be sent, by name: the templates that are assigned to
+    it, and the password reset. Raises Forbidden."""
+    actor.require(Permission.MAILINGS_READ)
+    return keyset_page(
+        lambda query: db.session.scalars(query).all(),
+        sa.select(EmailTemplate).where(_can_be_sent_to(customer)),
+        key=EmailTemplate.name_key.expression,
+        row_id=EmailTemplate.id.expression,
+        key_of=lambda template: (template.name_key, template.id),
+        size=size,
+        cursor=cursor,
+    )
+
+
+def find_named_template(customer: Customer, name: str) -> EmailTemplate | None:
+    """Of these, the one that `name` names."""
+    return db.session.scalar(
+        sa.select(EmailTemplate).where(
+            EmailTemplate.name_key == fold(name), _can_be_sent_to(customer)
+        )
+    )
+
+
+def _can_be_sent_to(customer: Customer) -> sa.ColumnElement[bool]:
+    reset = find_template_of_kind(TemplateKind.PASSWORD_RESET)
+    assigned = sa.exists().where(
+        CustomerEmailTemplate.template_id == EmailTemplate.id,
+        CustomerEmailTemplate.customer_id == customer.id,
+    )
+    usable = assigned & (EmailTemplate.kind != TemplateKind.PASSWORD_RESET)
+    if reset is not None:
+        usable |= EmailTemplate.id == reset.id
+    return EmailTemplate.archived_at.is_(None) & usable
 
 
 def get_template_for(customer: Customer, template_id: int) -> EmailTemplate:

@@ -41,9 +41,14 @@ _WITH_AUTHOR = (
 )
 
 
-def get_mailing(actor: Actor, customer: Customer, mailing_id: int) -> Mailing:
-    """A mailing of the customer. Raises NotFound, Forbidden."""
-    actor.require(Permission.MAILINGS_READ)
+def get_mailing(
+    actor: Actor,
+    customer: Customer,
+    mailing_id: int,
+    permission: Permission = Permission.MAILINGS_READ,
+) -> Mailing:
+    """A mailing to the customer alone. Raises NotFound, Forbidden."""
+    actor.require(permission)
     mailing = db.session.get(Mailing, mailing_id, populate_existing=True)
     if mailing is None or mailing.customer_id != customer.id:
         raise NotFound(f"{customer.name} has no such mailing.")

@@ -19,6 +19,7 @@ from models import (
 )
 from services.actors import Actor, Permission, groups_of
 from services.errors import InvalidInput, NotFound
+from services.paging import Page, keyset_page
 
 _SHOWN = 40
 
@@ -32,7 +33,30 @@ def list_offered(
     those limited to groups the templates of their groups. Raises Forbidden.
     """
     actor.require(Permission.TENANTS_REGISTER)
-    query = (
+    query = _offered(actor, invitation)
+    return list(
+        db.session.scalars(query.order_by(ServiceTemplate.position, ServiceTemplate.name_key))
+    )
+
+
+def page_offered(actor: Actor, *, size: int = 25, cursor: str = "") -> Page[ServiceTemplateVersion]:
+    """The same for staff that only looks, a page of them by name. Raises Forbidden."""
+    actor.require(Permission.CUSTOMERS_READ)
+    return keyset_page(
+        lambda query: db.session.scalars(query).all(),
+        _offered(actor, None),
+        key=ServiceTemplate.name_key.expression,
+        row_id=ServiceTemplateVersion.id.expression,
+        key_of=lambda version: (version.template.name_key, version.id),
+        size=size,
+        cursor=cursor,
+    )
+
+
+def _offered(
+    actor: Actor, invitation: RegistrationLink | None
+) -> sa.Select[tuple[ServiceTemplateVersion]]:
+    return (
         sa.select(ServiceTemplateVersion)
         .join(ServiceTemplate, ServiceTemplate.published_version_id == ServiceTemplateVersion.id)
         .where(_is_offered(actor, invitation))
@@ -42,9 +66,7 @@ def list_offered(
             selectinload(ServiceTemplateVersion.options),
             selectinload(ServiceTemplateVersion.bundles),
         )
-        .order_by(ServiceTemplate.position, ServiceTemplate.name_key)
     )
-    return list(db.session.scalars(query))
 
 
 def _is_offered(actor: Actor, invitation: RegistrationLink | None) -> sa.ColumnElement[bool]:

@@ -22,16 +22,19 @@ from models import (
     User,
     UserStatus,
     fold,
+    is_storable,
     prefix_range,
     table_of,
+    utcnow,
 )
 from services.actors import Actor, Permission
 from services.audit_events import insert_event, record_event
-from services.errors import InvalidInput, NotFound
+from services.errors import Conflict, InvalidInput, NotFound
 from services.paging import Page, keyset_page
 from services.transactions import upsert
 
 MOST_AT_ONCE = 100
+REASON_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,53 @@ def find_suppression_of(actor: Actor, customer: Customer, user: User) -> Suppres
     return None if row is None else _with_users(customer, [row])[0]
 
 
+def add_suppression(
+    actor: Actor, customer: Customer, address: str, reason: str
+) -> SuppressedAddress:
+    """Send no more mail to an address that a user of the customer has, whoever else has it.
+
+    Raises Forbidden, InvalidInput, and Conflict where it is suppressed already.
+    """
+    actor.require(Permission.SUPPRESSIONS_EDIT)
+    reason = reason.strip()
+    if not 0 < len(reason) <= REASON_LENGTH:
+        raise InvalidInput(
+            "reason", f"The reason has {len(reason)} characters. It has 1 to {REASON_LENGTH}."
+        )
+    key = fold(address)
+    if not key or not is_storable(key) or not is_storable(reason):
+        raise InvalidInput("address", "The address or the reason has a character that is none.")
+    if not db.session.scalar(sa.select(_has_address(customer, key))):
+        raise InvalidInput("address", f"No user of {customer.name} has this address.")
+    added = db.session.execute(
+        upsert(table_of(Suppression))
+        .values(email_key=key, reason=reason, created_at=utcnow())
+        .on_conflict_do_nothing()
+        .returning(table_of(Suppression).c.id)
+    ).scalar_one_or_none()
+    if added is None:
+        db.session.rollback()
+        raise Conflict("This address is suppressed already.")
+    record_event(
+        actor,
+        "suppression.added",
+        customer_id=customer.id,
+        object_type="suppression",
+        object_id=added,
+        detail={"email": key, "reason": reason},
+    )
+    db.session.commit()
+    return _with_users(customer, [db.session.get_one(Suppression, added)])[0]
+
+
+def _has_address(customer: Customer, key: str) -> sa.ColumnElement[bool]:
+    return sa.exists().where(
+        User.customer_id == customer.id,
+        User.email_key == key,
+        User.status != UserStatus.DELETED,
+    )
+
+
 def get_suppressed(
     actor: Actor, customer: Customer, ids: Collection[int]
 ) -> list[SuppressedAddress]:
@@ -159,7 +209,7 @@ def get_suppressed(
     Raises InvalidInput for none or too many, and for an id that is no suppression of this customer
     nothing at all: it is as if it had been cleared already.
     """
-    actor.require(Permission.MAILINGS_SEND)
+    actor.require(Permission.SUPPRESSIONS_EDIT)
     if not ids:
         raise InvalidInput("address", "No address is selected. Tick at least one.")
     if len(ids) > MOST_AT_ONCE:

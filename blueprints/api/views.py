@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from flask import Flask
 
-from blueprints.api import customers, direct_debits, requests, users, webhooks
+from blueprints.api import (
+    bundles,
+    customers,
+    direct_debits,
+    mailings,
+    requests,
+    suppressions,
+    users,
+    webhooks,
+)
 from blueprints.api.docs_pages import docs_bp
 from blueprints.api.operations import api_bp
 
-RESOURCES = (customers, direct_debits, requests, users, webhooks)
+RESOURCES = (
+    customers,
+    direct_debits,
+    users,
+    bundles,
+    mailings,
+    suppressions,
+    requests,
+    webhooks,
+)
 """Importing them declares their operations."""
 
 
