@@ -174,7 +174,10 @@ def rotate(credential_id: int) -> Response:
     credential = api_credentials.get_credential(actor, credential_id)
     form = RotateForm(data={"version": credential.version})
     page = "api_access/rotate.html"
-    context = {"credential": credential, "has_overlap": credential.has_overlap_at(utcnow())}
+    context: dict[str, Any] = {
+        "credential": credential,
+        "has_overlap": credential.has_overlap_at(utcnow()),
+    }
     if credential.state_at(utcnow()) is CredentialState.REVOKED:
         return _refuse_revoked(credential)
     if not form.validate_on_submit():

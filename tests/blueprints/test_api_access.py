@@ -235,7 +235,7 @@ def test_the_example_names_a_group_that_it_may_reach(app: Flask, landlord: Check
 def test_what_is_wrong_stands_at_its_field_and_what_was_typed_stays(
     landlord: CheckingClient,
 ) -> None:
-    typed = {
+    typed: dict[str, Any] = {
         "name": "Billing",
         "description": MARKUP,
         "scopes": None,
@@ -295,7 +295,8 @@ def test_what_is_wrong_stands_at_its_field_and_what_was_typed_stays(
 def test_bad_input_is_refused_at_its_field(
     app: Flask, landlord: CheckingClient, field: str, value: str
 ) -> None:
-    response = make(landlord, **{"reach": "chosen", "groups": ["1"], field: value})
+    filled: dict[str, Any] = {"reach": "chosen", "groups": ["1"], field: value}
+    response = make(landlord, **filled)
     assert field in invalid(response)
     with app.app_context():
         assert db.session.scalar(sa.select(sa.func.count(ApiCredential.id))) == 1
@@ -495,9 +496,9 @@ def test_no_secret_of_a_credential_rests_anywhere(
     with app.app_context():
         add_database(hay, settings)
         add_queue(hay, queues.connection)
-    for path in settings.var_dir.rglob("*"):
-        if path.is_file():
-            hay.add(f"file {path.name}", path.read_bytes())
+    for file in settings.var_dir.rglob("*"):
+        if file.is_file():
+            hay.add(f"file {file.name}", file.read_bytes())
     hay.add("logs", caplog.text)
     captured = capfd.readouterr()
     hay.add("standard output", captured.out)
@@ -586,9 +587,9 @@ def test_whoever_may_not_come_in_hears_the_same(app: Flask) -> None:
                 tuple(told.items()),
             )
     assert len(set(answers.values())) == 1, answers
-    status, body, headers = answers[("nothing", "GET", CQ001)]
+    status, body, told_first = answers[("nothing", "GET", CQ001)]
     assert (status, body) == (403, b"Invalid access")
-    assert dict(headers)["WWW-Authenticate"] == 'Basic realm="Foyer API", charset="UTF-8"'
+    assert dict(told_first)["WWW-Authenticate"] == 'Basic realm="Foyer API", charset="UTF-8"'
     assert may_call(app, DEMO[1], DEMO[0])
 
 

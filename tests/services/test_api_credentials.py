@@ -808,8 +808,8 @@ def test_every_name_costs_the_same_two_checks(monkeypatch: pytest.MonkeyPatch) -
     """Whether it is known, rotated, expired, revoked or fenced in, and whether the secret fits."""
     now = utcnow()
     earlier = passwords.hash_generated("the-earlier-secret")
-    overlap = {"previous_hash": earlier, "previous_until": now + timedelta(hours=1)}
-    over = {"previous_hash": earlier, "previous_until": now - timedelta(hours=1)}
+    overlap: dict[str, Any] = {"previous_hash": earlier, "previous_until": now + timedelta(hours=1)}
+    over: dict[str, Any] = {"previous_hash": earlier, "previous_until": now - timedelta(hours=1)}
     make_credential("plain")
     make_credential("rotated", **overlap)
     make_credential("rotated-once", **over)
