@@ -52,31 +52,14 @@ def list_customers(
 # --- A group's, for other systems ----------------------------------------------------------------
 
 _C = table_of(Customer).c
-_ROW = sa.select(
-    _C.id,
-    _C.custno,
-    _C.web_id,
-    _C.name,
-    _C.name_key,
-    _C.short_name,
-    _C.upn_suffix,
-    _C.ani,
-    _C.status,
-    _C.language,
-    _C.time_zone,
-    _C.company,
-    _C.contact_name,
-    _C.contact_email,
-    _C.contact_phone,
-    _C.street,
-    _C.postal_code,
-    _C.city,
-    _C.region,
-    _C.country,
-    _C.options,
-    _C.version,
-    _C.created_at,
+LISTED = tuple(
+    "id custno web_id name name_key short_name upn_suffix ani status language time_zone company "
+    "contact_name contact_email contact_phone street postal_code city region country options "
+    "version created_at".split()
 )
+"""The columns of a row that `list_group` gives, in their order."""
+
+_ROW: sa.Select[Any] = sa.select(*(_C[name] for name in LISTED))
 
 
 def list_group(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from blueprints.api import customers
 from extensions import db
 from models import (
     ApiScope,
@@ -19,6 +21,7 @@ from models import (
     User,
     UserStatus,
 )
+from services.customers import LISTED
 from tests.support.api import CQ001, Caller, faults_of, make_credential
 from tests.support.factories import find_customer, make_customer, make_group
 from tests.support.smtp_sink import SmtpSink
@@ -50,6 +53,11 @@ def test_the_list_shows_what_get_shows(api: Caller) -> None:
     )
     for item in items:
         assert item == api.get(f"/group/1/customer/{item['custno']}").get_json()
+
+
+def test_a_row_is_read_in_the_order_of_its_columns() -> None:
+    names = list(inspect.signature(customers._values_of).parameters)[1:]
+    assert tuple(name.removeprefix("_") for name in names) == LISTED
 
 
 def test_the_pages_of_the_list_lead_to_each_other(app: Flask, api: Caller) -> None:

@@ -16,6 +16,7 @@ from extensions import db, queues
 from models import (
     ApiCredential,
     ApiScope,
+    Customer,
     Group,
     RequestState,
     RequestTransition,
@@ -27,6 +28,7 @@ from services import passwords, registration_drafts, registration_orders, reques
 from services.actors import Actor
 from services.errors import Forbidden, InvalidInputs
 from services.registration_orders import Order
+from services.transactions import run_transaction
 from tests.support.api import make_credential
 from tests.support.dns_server import DnsServer
 from tests.support.factories import actor_for, make_customer, make_group
@@ -152,14 +154,13 @@ def test_a_withdrawn_template_and_one_of_other_groups_are_not_there(
 def test_a_name_that_is_taken_between_the_look_and_the_transaction_is_told(
     actor: Actor, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = registration_orders.run_transaction
-    taken = []
+    taken: list[Customer] = []
 
     def overtake(work: Any) -> Any:
         if not taken:
             taken.append(make_customer(name="Bergmann"))
             db.session.commit()
-        return original(work)
+        return run_transaction(work)
 
     monkeypatch.setattr(registration_orders, "run_transaction", overtake)
     with pytest.raises(InvalidInputs) as caught:
