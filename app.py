@@ -27,6 +27,7 @@ from blueprints.tenant_creation.actions import actions_bp as request_actions
 from blueprints.tenant_creation.notifications import notifications_bp as request_notifications
 from blueprints.tenant_creation.views import bp as tenant_creation
 from blueprints.users.views import bp as users
+from blueprints.webhooks.views import bp as webhooks
 from config import PROJECT_ROOT, Settings
 from extensions import csrf, db, login_manager, migrate, queues
 
@@ -49,6 +50,7 @@ BLUEPRINTS = (
     system,
     tenant_creation,
     users,
+    webhooks,
     wizard,
 )
 

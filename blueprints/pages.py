@@ -73,6 +73,9 @@ def nav_items() -> list[NavItem]:
     if actor.may(Permission.CREDENTIALS_MANAGE):
         href = url_for("credentials.index")
         items.append(NavItem("API", "key-round", href, here == "credentials"))
+    if actor.may(Permission.WEBHOOKS_READ):
+        href = url_for("webhooks.index")
+        items.append(NavItem("Webhooks", "zap", href, here == "webhooks"))
     if customer is not None and actor.may(Permission.USERS_READ):
         web_id = customer.web_id
         href = url_for("customer_home.index", web_id=web_id)

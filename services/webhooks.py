@@ -410,6 +410,11 @@ def _refuse_disabled(endpoint: WebhookEndpoint) -> None:
         raise Conflict("This webhook is disabled. Enable it first.")
 
 
+def is_overlapping(endpoint: WebhookEndpoint) -> bool:
+    """Whether the secret before a rotation signs, too."""
+    return endpoint.previous_until is not None and endpoint.previous_until > utcnow()
+
+
 def host_of(endpoint: WebhookEndpoint) -> str:
     """The host of its address, for where the rest, which may hold a token, is not shown."""
     return parse_target(endpoint.url).host

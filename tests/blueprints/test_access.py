@@ -47,6 +47,7 @@ from tests.support.parameters import publish_parameters
 from tests.support.promises import start_welcome
 from tests.support.requests import make_request
 from tests.support.smtp_sink import SmtpSink
+from tests.support.webhooks import make_endpoint, make_message
 
 ROLES = (
     "nobody",
@@ -85,6 +86,8 @@ DEMANDS: dict[str, frozenset[str]] = {
     "provisioning.pause": frozenset({"landlord", "operator"}),  # Who works for all groups.
     "provisioning.plan": frozenset({"landlord"}),
     "credentials.manage": frozenset({"landlord"}),
+    "webhooks.read": frozenset({"landlord"}),
+    "webhooks.edit": frozenset({"landlord"}),
     "prospects.invite": STAFF - {"auditor"},
     "tenants.register": STAFF - {"auditor"} | {"prospect"},
     "mailings.read of staff": STAFF,
@@ -121,6 +124,8 @@ OTHER_AUTHORS = STAFF - {"auditor"}
 
 _REQUEST = "/tenant-creation-management/{told}"
 _CREDENTIAL = "/api-credentials/{credential}"
+_WEBHOOK = "/webhooks/{webhook}"
+_MESSAGE = f"{_WEBHOOK}/messages/{{message}}"
 _NOTIFICATION = f"{_REQUEST}/notifications/{{notification}}"
 
 EXPECTED: dict[tuple[str, str], Expected] = {
@@ -391,6 +396,21 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("provisioning.remove_exception", "POST"): Expected(
         "provisioning.plan", "/provisioning/exceptions/2026-12-25/remove", 303, {"version": "1"}
     ),
+    ("webhooks.index", "GET"): Expected("webhooks.read", "/webhooks"),
+    ("webhooks.show", "GET"): Expected("webhooks.read", _WEBHOOK),
+    ("webhooks.message", "GET"): Expected("webhooks.read", _MESSAGE),
+    ("webhooks.replay", "POST"): Expected("webhooks.edit", f"{_MESSAGE}/replay", 303),
+    ("webhooks.test", "POST"): Expected("webhooks.edit", f"{_WEBHOOK}/test", 303),
+    ("webhooks.enable", "POST"): Expected("webhooks.edit", f"{_WEBHOOK}/enable", 303),
+    **{
+        (f"webhooks.{name}", method): Expected(
+            "webhooks.edit",
+            f"{_WEBHOOK}/{name.replace('_', '-')}",
+            303 if method == "POST" else 200,
+        )
+        for name in ("disable", "rotate_secret")
+        for method in ("GET", "POST")
+    },
     ("credentials.index", "GET"): Expected("credentials.manage", "/api-credentials"),
     ("credentials.new", "GET"): Expected("credentials.manage", "/api-credentials/new"),
     ("credentials.new", "POST"): Expected("credentials.manage", "/api-credentials/new", 422),
@@ -494,6 +514,8 @@ def world(app: Flask) -> World:
         ).id
         found[0]["invitation"] = make_invitation().id
         found[0]["credential"] = db.session.scalars(sa.select(ApiCredential.id)).one()
+        endpoint = make_endpoint()
+        found[0] |= {"webhook": endpoint.id, "message": make_message(endpoint).id}
         found[0]["draft"] = registration_drafts.start_draft(actor_for(logins["prospect"])).id
         told = make_request(RequestState.REJECTED, created_by_id=find_user(logins["prospect"]).id)
         found[0]["told"] = told.id
