@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import logging
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ LEASE = timedelta(seconds=30)
 """How long a request holds its key when it never ends, as when its process was killed."""
 
 _DELETED_AT_ONCE = 1000
+_READS = re.compile(
+    r"\s*(SELECT|SAVEPOINT|RELEASE|ROLLBACK|WITH(?!.*\b(INSERT|UPDATE|DELETE)\b))",
+    re.IGNORECASE | re.DOTALL,
+)
 _WROTE = "foyer_idempotent_write"
 
 
@@ -242,7 +247,7 @@ def _note_write(
     _executemany: bool,
 ) -> None:
     held = _held.get()
-    if held is not None and not statement.lstrip()[:9].upper().startswith(("SELECT", "SAVEPOINT")):
+    if held is not None and not _READS.match(statement):
         connection.info[_WROTE] = held.token
 
 

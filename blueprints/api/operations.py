@@ -8,6 +8,7 @@ document (openapi.py).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -260,6 +261,8 @@ def _read_body(declared: Operation) -> BaseModel | None:
 
 
 def _check_media_type() -> None:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refused("unsupported-media-type", "Send the body without Content-Encoding.")
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype not in _JSON or charset not in _CHARSETS:
         raise Refused(
@@ -277,7 +280,12 @@ def _check_json(data: bytes) -> None:
     if text.startswith("\ufeff"):
         raise _unreadable("It starts with a byte order mark.")
     try:
-        json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_number)
+        json.loads(
+            text,
+            object_pairs_hook=_distinct,
+            parse_constant=_no_number,
+            parse_float=_finite,
+        )
     except (ValueError, RecursionError):
         raise _unreadable() from None
 
@@ -288,6 +296,13 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _ in pairs)
         twice = counts.most_common(1)[0][0]
         raise _unreadable(f"The field {twice[:100]!r} is there more than once.")
+    return found
+
+
+def _finite(digits: str) -> float:
+    found = float(digits)
+    if math.isinf(found):
+        raise _unreadable("A number in it is too large.")
     return found
 
 

@@ -11,6 +11,7 @@ from flask import Response, g, request
 API_PREFIXES = ("/api/v1/", "/tiab/api/v1/")
 
 INVALID_ACCESS = "Invalid access"
+_BACK_WITHIN = "5"
 _CHALLENGE = 'Basic realm="Foyer API", charset="UTF-8"'
 
 
@@ -138,5 +139,7 @@ def report_status(
     """What `errors.report` answers to a caller of the API."""
     if status in {401, 403}:
         return invalid_access()
+    if status == 503:
+        headers = {"Retry-After": _BACK_WITHIN, **(headers or {})}
     known = _OF_STATUS.get(status, "malformed-request" if status < 500 else "internal-error")
     return problem(known, message, headers=headers)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import logging
 
 import pytest
 from flask import Flask
+from sqlalchemy.exc import OperationalError
 
 from extensions import db
 from models import Mailing
@@ -63,11 +65,12 @@ def is_mailed(app: Flask) -> bool:
         (b'{"a": "\xff"}', "UTF-8"),
         (b"1" * 10_000, ""),
         (b"{} {}", ""),
+        (b'{"a": 1e400}', "too large"),
         (b'{"\\ud800": 1}', ""),
         (b'{"a\x00": 1}', ""),
         (b" ", ""),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_json_that_parsers_read_in_different_ways_is_refused(
     app: Flask, api: Caller, body: bytes, words: str
@@ -119,6 +122,18 @@ def test_bodies_are_json_in_utf_8(app: Flask, api: Caller, content_type: str) ->
 )
 def test_json_is_called_by_its_names(api: Caller, content_type: str) -> None:
     assert send(api, b"{}", content_type).status_code == 204
+
+
+def test_a_compressed_body_is_refused(app: Flask, api: Caller) -> None:
+    packed = gzip.compress(b"{}")
+    response = api.post(
+        SEND,
+        data=packed,
+        content_type="application/json",
+        headers={"Content-Encoding": "gzip"},
+    )
+    assert (response.status_code, problem_of(response)) == (415, "unsupported-media-type")
+    assert not is_mailed(app)
 
 
 def test_a_nameless_part_of_a_form_is_no_fault_of_ours(api: Caller) -> None:
@@ -308,6 +323,18 @@ def test_lines_of_the_log_end_with_it(
     told = capsys.readouterr().err
     assert "unexpected error (request this-very-request)\n" in told
     assert "elsewhere: outside\n" in told
+
+
+def test_a_database_that_is_away_is_told_with_when_to_come_back(
+    app: Flask, api: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("away"))
+
+    monkeypatch.setattr(welcome_mails, "resend_to_administrators", fail)
+    response = api.post(SEND)
+    assert (response.status_code, problem_of(response)) == (503, "unavailable")
+    assert int(response.headers["Retry-After"]) > 0
 
 
 def test_an_error_of_ours_shows_nothing_of_ours(
