@@ -111,6 +111,7 @@ def _find_bundles(customer: Customer, names: Sequence[str]) -> list[int]:
 def _find_users(customer: Customer, order: MailingOrder) -> list[int]:
     """Ids of the users that are named; one who is named twice gets one mail."""
     column: Any
+    wanted: list[Any]
     if order.users:
         column, field, wanted = User.id, "users", list(order.users)
     else:

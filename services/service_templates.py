@@ -55,7 +55,7 @@ def page_offered(actor: Actor, *, size: int = 25, cursor: str = "") -> Page[Serv
 
 def _offered(
     actor: Actor, invitation: RegistrationLink | None
-) -> sa.Select[tuple[ServiceTemplateVersion]]:
+) -> sa.Select[ServiceTemplateVersion]:
     return (
         sa.select(ServiceTemplateVersion)
         .join(ServiceTemplate, ServiceTemplate.published_version_id == ServiceTemplateVersion.id)

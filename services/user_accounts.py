@@ -370,7 +370,7 @@ def _take(customer: Customer, user_id: int, versions: Collection[int] | None = N
 
 
 def _load(customer: Customer, user_id: int) -> User:
-    found = db.session.scalar(
+    found: User | None = db.session.scalar(
         sa.select(User)
         .where(
             User.id == user_id,

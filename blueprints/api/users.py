@@ -352,7 +352,11 @@ def _start(mailing: Mailing | None) -> None:
 
 def _unchanged() -> Any:
     """A field that may be left out; what stands for that is no default of the document."""
-    return Field(default=None, json_schema_extra=lambda schema: schema.pop("default", None))
+
+    def without_default(schema: dict[str, Any]) -> None:
+        schema.pop("default", None)
+
+    return Field(default=None, json_schema_extra=without_default)
 
 
 class UserChanged(Given):

@@ -349,7 +349,7 @@ def test_each_call_has_its_scope_and_its_groups(app: Flask, people: list[int]) -
             refused = caller.get(path)
             assert (refused.status_code, refused.text) == (403, "Invalid access")
     for path, status in ((PATH, 422), (f"{one}/pause", 200), (f"{one}/resume", 200)):
-        options = {"json": {"template": NEWS}} if path == PATH else {}
+        options: dict[str, Any] = {"json": {"template": NEWS}} if path == PATH else {}
         assert sender.post(path, **options).status_code == status
         for caller in (reader, foreign):
             refused = caller.post(path, **options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,7 +30,7 @@ SECRETS = {"domain_token": "domain-token-of-a-test", "password_hash": "hash-of-a
 
 
 @pytest.fixture
-def app(app: Flask) -> Iterator[Flask]:
+def app(app: Flask) -> Flask:
     with app.app_context():
         db.session.execute(sa.delete(SubscriptionRequest))
         db.session.commit()

@@ -446,7 +446,7 @@ def test_of_two_changes_at_once_one_is_told_that_it_came_too_late(
     answers = at_once(
         app,
         *[
-            lambda api, name=name: api.patch(  # type: ignore[misc]
+            lambda api, name=name: api.patch(
                 f"{USERS}/{ada['id']}", json={"first_name": name}, headers={"If-Match": '"1"'}
             )
             for name in ("One", "Two")
@@ -541,10 +541,7 @@ def test_of_two_administrators_suspended_at_once_one_stays(app: Flask, api: Call
         first = find_user(ADMIN).id
     answers = at_once(
         app,
-        *[
-            lambda api, each=each: api.post(f"{USERS}/{each}/suspend")  # type: ignore[misc]
-            for each in (first, second)
-        ],
+        *[lambda api, each=each: api.post(f"{USERS}/{each}/suspend") for each in (first, second)],
     )
     assert sorted(each.status_code for each in answers) == [200, 409]
 
@@ -568,7 +565,7 @@ def test_each_call_has_its_scope_and_its_groups(app: Flask, ada: dict[str, Any])
         ("POST", f"{one}/resume", {}),
     ]
     for method, path, body in [*reads, *writes]:
-        options = {"json": body} if body is not None else {}
+        options: dict[str, Any] = {"json": body} if body is not None else {}
         may, may_not = (reader, writer) if method == "GET" else (writer, reader)
         assert may.call(method, path, **options).status_code < 300, (method, path)
         for caller in (may_not, foreign):
