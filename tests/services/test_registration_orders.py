@@ -313,6 +313,9 @@ def test_many_equal_orders_at_once_are_one_request(
     for thread in threads:
         thread.join()
     db.session.rollback()
-    assert sorted(outcomes) == ["accepted"] + 5 * ["name short_name upn_suffix"]
+    assert outcomes.count("accepted") == 1
+    refused = [set(each.split()) for each in outcomes if each != "accepted"]
+    # The first may be accepted between two looks, one name after the other.
+    assert all(each and each <= {"name", "short_name", "upn_suffix"} for each in refused)
     assert rows() == 1
     assert count_rows() == {(group_id, S.SCHEDULED): 1}
