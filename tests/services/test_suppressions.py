@@ -13,7 +13,7 @@ from extensions import db
 from models import AuditEvent, Customer, Suppression, User, UserStatus
 from services import suppressions
 from services.bounces import record_bounce
-from services.errors import Forbidden, InvalidInput, NotFound
+from services.errors import Conflict, Forbidden, InvalidInput, NotFound
 from tests.support import dsns
 from tests.support.bounces import ADMIN, address_of, send_welcome
 from tests.support.factories import actor_for, find_customer, make_user, save
@@ -241,6 +241,58 @@ def test_none_and_too_many_are_refused(kenton: Customer, ids: list[int], said: s
     with pytest.raises(InvalidInput, match=said) as refused:
         suppressions.clear_suppressions(actor_for(ADMIN), kenton, list(ids))
     assert refused.value.field == "address"
+
+
+# --- Adding ------------------------------------------------------------------------------------
+
+
+def add(customer: Customer, address: str, reason: str = "By request.", login: str = ADMIN) -> int:
+    return suppressions.add_suppression(actor_for(login), customer, address, reason).id
+
+
+def test_adding_is_audited_and_holds_for_whoever_has_the_address(kenton: Customer) -> None:
+    harborlight = find_customer("CQ002")
+    for customer in (kenton, harborlight):
+        make_user(customer, email="Both@x.example")
+    added = add(kenton, " BOTH@x.example ")
+    assert listed(kenton) == listed(harborlight) == ["both@x.example"]
+    event = db.session.scalars(sa.select(AuditEvent).order_by(AuditEvent.id.desc())).first()
+    assert event is not None
+    assert (event.action, event.object_id) == ("suppression.added", added)
+    assert event.customer_id == kenton.id
+    assert event.detail == {"email": "both@x.example", "reason": "By request."}
+
+
+def test_what_is_not_the_customers_or_no_text_is_not_added(kenton: Customer) -> None:
+    make_user(kenton, email="own@x.example")
+    make_user(kenton, email="gone@x.example", status=UserStatus.DELETED)
+    make_user(find_customer("CQ002"), email="other@x.example")
+    for address in ("other@x.example", "gone@x.example", "nobody@x.example", "", "a\0", "\ud800"):
+        with pytest.raises(InvalidInput) as refused:
+            add(kenton, address)
+        assert refused.value.field == "address"
+    for reason in ("", "  ", "x" * 256):
+        with pytest.raises(InvalidInput) as refused:
+            add(kenton, "own@x.example", reason)
+        assert refused.value.field == "reason"
+    assert left() == set()
+
+
+def test_an_address_that_is_suppressed_keeps_its_first_reason(kenton: Customer) -> None:
+    make_user(kenton, email="own@x.example")
+    add(kenton, "own@x.example", "First.")
+    with pytest.raises(Conflict):
+        add(kenton, "own@x.example", "Second.")
+    (row,) = suppressions.list_suppressed(actor_for(ADMIN), kenton).rows
+    assert row.reason == "First."
+
+
+def test_who_reads_only_cannot_add(kenton: Customer) -> None:
+    make_user(kenton, email="own@x.example")
+    for login in ("auditor@foyer.example", "camille.gruber@kenton-electronics.com"):
+        with pytest.raises(Forbidden):
+            add(kenton, "own@x.example", login=login)
+    add(kenton, "own@x.example", login="operator@foyer.example")
 
 
 @pytest.mark.parametrize(

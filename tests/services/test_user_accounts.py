@@ -35,6 +35,7 @@ from services.errors import (
 )
 from services.user_accounts import UserChanges
 from services.user_rules import NewUser
+from services.users import UserFilter, list_users
 from tests.support.factories import (
     actor_for,
     find_customer,
@@ -368,3 +369,29 @@ def test_a_refusal_holds_nobody_up(kenton: Customer) -> None:
             refusal()
         with db.engine.begin() as connection:
             connection.execute(sa.update(User).where(User.id == user.id).values(version=1))
+
+
+# --- The list ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_administrators_are_looked_up_among_all_users(kenton: Customer) -> None:
+    """Without statistics, too: few among a great many are found by the index that has no others."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, statement: str, values: object, *_rest: object) -> None:
+        asked.append((statement, values))
+
+    actor = operator()
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    try:
+        page = list_users(actor, kenton, UserFilter(role=Role.CUSTOMER_ADMIN))
+    finally:
+        sa.event.remove(db.engine, "before_cursor_execute", note)
+    assert [user.login for user in page.rows] == [ADMIN]
+    ((statement, values),) = asked
+    with db.engine.connect() as connection:
+        explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        plan = [each.detail for each in explained if "users" in each.detail]
+    assert any("ix_users_administrators" in line for line in plan)
+    assert all("PRIMARY KEY" in line or "ix_users_administrators" in line for line in plan), plan
