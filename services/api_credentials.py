@@ -279,7 +279,6 @@ def create_credential(actor: Actor, *, name: str, terms: Terms, confirmation: st
     if (made := _find_made(actor, confirmation)) is not None:
         return Made(made, None)
     checked = rules.check_terms(terms, list_groups(actor), utcnow(), name=name)
-    _refuse_if_taken(name)
     secret = _new_secret()
     credentials = table_of(ApiCredential)
 
