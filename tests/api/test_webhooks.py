@@ -22,7 +22,7 @@ from models import (
     WebhookMessage,
     utcnow,
 )
-from services import seals, webhook_targets
+from services import seals
 from tests.support.api import Caller, faults_of, make_credential
 from tests.support.webhook_receiver import Receiver
 from tests.support.webhooks import (
@@ -38,19 +38,6 @@ ALL = "/group/1/webhooks"
 URL = "https://hooks.example.com/foyer"
 NEW = {"url": URL, "events": ["delivery.ended", "customer.created"], "description": "Our CRM"}
 PRIVATE_ALLOWED = {"WEBHOOK_PRIVATE_TARGETS": "yes", "WEBHOOK_TIMEOUT": "5"}
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """The addresses of names."""
-    known = {"hooks.example.com": ["93.184.216.34"], "inside.example.com": ["10.0.0.7"]}
-    monkeypatch.setattr(webhook_targets, "look_up", lambda host, _port: known.get(host, [host]))
-    return known
-
-
-@pytest.fixture(autouse=True)
-def _names(names: dict[str, list[str]]) -> None:
-    """No test asks a name server."""
 
 
 @pytest.fixture
