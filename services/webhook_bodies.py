@@ -59,7 +59,7 @@ def _time(at: datetime) -> str:
 _Rows = Mapping[int, Any]
 
 
-def _by_id(connection: sa.Connection, query: sa.Select[Any]) -> _Rows:
+def _by_id(connection: sa.Connection, query: sa.Select[*tuple[Any, ...]]) -> _Rows:
     return {row.id: row for row in connection.execute(query)}
 
 

@@ -12,12 +12,13 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, ViewportSize, expect
 
 from extensions import db
-from models import RequestState, StartRule, User
+from models import RequestState, StartRule, User, WebhookAttempt, utcnow
 from tests.browser.conftest import DESKTOP
 from tests.browser.installation import Installation, Tenant
 from tests.browser.people import ADMIN, AUDITOR, LANDLORD, OPERATOR, OpenPerson, Person
 from tests.support.requests import make_request, make_service_template
 from tests.support.smtp_sink import SmtpSink, Stage
+from tests.support.webhooks import make_endpoint, make_message
 
 pytestmark = pytest.mark.xdist_group("pages")
 
@@ -335,6 +336,42 @@ def test_pages_of_api_credentials(open_person: OpenPerson, check: Check, scheme:
     page.get_by_role("button", name="Revoke for good").click()
     expect(page.get_by_text("It signs in no more")).to_be_visible()
     check(page, "credential, revoked")
+
+
+def test_pages_of_webhooks(
+    installation: Installation, open_person: OpenPerson, check: Check, scheme: str
+) -> None:
+    with installation.app.app_context():
+        address = f"https://hooks.example.com/{scheme}/a-path-that-is-as-long-as-some-are?token=abc"
+        endpoint = make_endpoint(address, failing_since=utcnow(), description="Our CRM. " * 20)
+        disabled = make_endpoint(f"https://{scheme}.example.com/", disabled_at=utcnow())
+        body = '{"type":"endpoint.test","data":{"words":"' + "long " * 60 + '"}}'
+        message = make_message(endpoint, attempts=2, body=body)
+        waiting = make_message(endpoint)
+        db.session.add(
+            WebhookAttempt(message_id=message.id, milliseconds=4, status=500, answer="No " * 160)
+        )
+        db.session.add(WebhookAttempt(message_id=message.id, milliseconds=9000, answer="Late."))
+        db.session.commit()
+        here = f"/webhooks/{endpoint.id}"
+        messages = [f"{here}/messages/{each.id}" for each in (message, waiting)]
+        elsewhere = f"/webhooks/{disabled.id}"
+    landlord = open_person(LANDLORD)
+    page = landlord.page
+    page.goto("/webhooks")
+    check(page, "webhooks")
+    for number, each in enumerate((here, f"{here}?state=failed", elsewhere, *messages)):
+        page.goto(each)
+        check(page, f"webhook, page {number}")
+    page.goto(f"{here}/disable")
+    check(page, "disable a webhook")
+    page.goto(f"{here}/rotate-secret")
+    check(page, "rotate a secret of a webhook")
+    page.get_by_role("button", name="Make a new secret").click()
+    expect(page.get_by_text("Copy the secret now")).to_be_visible()
+    check(page, "new secret of a webhook")
+    page.goto(f"{here}/rotate-secret")
+    check(page, "rotate a secret again")
 
 
 def test_pages_of_the_staff(open_person: OpenPerson, check: Check) -> None:

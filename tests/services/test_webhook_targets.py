@@ -264,7 +264,12 @@ def test_a_resolver_that_hangs_is_not_waited_for(
     app_context: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_targets, "_LOOK_UP_SECONDS", 0.05)
-    monkeypatch.setattr(webhook_targets, "look_up", lambda *_: time.sleep(2) or ["1.1.1.1"])
+
+    def hanging(*_: object) -> list[str]:
+        time.sleep(2)
+        return ["1.1.1.1"]
+
+    monkeypatch.setattr(webhook_targets, "look_up", hanging)
     with pytest.raises(TargetRefused, match="not found in time"):
         find_address(parse_target("https://h.example/"))
 
@@ -559,7 +564,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_called(
         raise ConnectionRefusedError
 
     monkeypatch.setattr(webhook_targets, "look_up", rebinding)
-    monkeypatch.setattr(webhook_targets.socket, "create_connection", create_connection)
+    monkeypatch.setattr(socket, "create_connection", create_connection)
     caller = Caller(parse_target(f"http://h.example:{receiver.port}/"), 1)
     for _ in range(3):
         with pytest.raises(NoAnswer):

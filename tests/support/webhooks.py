@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -54,6 +54,17 @@ def make_endpoint(
 
 def seal(secret: str) -> bytes:
     return seals.sealer().encrypt(secret.encode())
+
+
+def opened(sealed: bytes | None) -> str:
+    """What a seal holds."""
+    assert sealed is not None
+    return seals.sealer().decrypt(sealed).decode()
+
+
+def seconds_between(earlier: datetime, later: datetime | None) -> float:
+    assert later is not None
+    return (later - earlier).total_seconds()
 
 
 def make_message(endpoint: WebhookEndpoint, **values: Any) -> WebhookMessage:
