@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -109,7 +110,24 @@ def test_a_key_belongs_to_one_request(app: Flask, api: Caller, other: dict) -> N
         assert count_mailings() == 1
 
 
-def test_the_body_is_compared_by_what_it_says(app_context: Flask) -> None:
+def test_the_body_is_compared_by_what_it_says(api: Caller) -> None:
+    ada = {"login": "ada@kenton-electronics.com", "last_name": "Lovelace", "role": "customer_admin"}
+    users = f"{CQ001}/users"
+
+    made = send(api, path=users, json=ada)
+    turned = json.dumps(dict(reversed(ada.items())))  # Flask's own would sort them.
+    again = send(api, path=users, data=turned, content_type="application/json")
+    other = send(api, path=users, json={**ada, "last_name": "Byron"})
+
+    assert made.status_code == 201
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (201, "true")
+    assert again.data == made.data
+    for name in ("Content-Type", "Location", "ETag"):
+        assert again.headers.get(name) == made.headers.get(name)
+    assert (other.status_code, type_of(other)) == (422, "key-reused")
+
+
+def test_a_fingerprint_keeps_parts_apart(app_context: Flask) -> None:
     one = idempotency.fingerprint(b"operation", b"body")
     assert one != idempotency.fingerprint(b"operationb", b"ody")
     assert one == idempotency.fingerprint(b"operation", b"body")
