@@ -32,6 +32,7 @@ from models import (
 )
 from services import (
     countries,
+    domain_names,
     domain_proofs,
     passwords,
     registration_checks,
@@ -71,30 +72,38 @@ class Order:
 def submit_order(actor: Actor, group: Group, order: Order) -> SubscriptionRequest:
     """Check an order and submit it in a group that the caller has found in the actor's scope.
 
-    Language and time zone have defaults: English, and the first of the contact's country. Raises
-    InvalidInputs with every fault, by the names of FIELDS, "template", "options.<name>" and
-    "password"; and Forbidden.
+    Language and time zone have defaults: English, and the first of the contact's country. Where the
+    provider asked the actor for changes of a request in the group with the same name or suffix, the
+    order is its next version, and without a password it keeps the one before. Raises InvalidInputs
+    with every fault, by the names of FIELDS, "template", "options.<name>" and "password"; and
+    Forbidden.
     """
     actor.require(Permission.TENANTS_REGISTER)
     if (actor.credential_id is None) == (actor.user_id is None):
         raise Forbidden("A registration belongs to a person or to an API credential.")
-    columns: dict[str, Any] | None = None
+    password: dict[str, Any] | None = None
     group_id = group.id
     for _ in range(_TRIES):
-        request, version, checked = _check(actor, order)
-        columns = columns or _password_columns(order.password)
+        returned = _find_returned(actor, group_id, order)
+        request, version, checked = _check(actor, order, returned)
+        if password is None and (order.password or returned is None):
+            password = _password_columns(order.password)
         work = partial(
-            _insert,
+            _store,
             actor=actor,
-            draft=request.draft,
-            columns={**columns, "domain_token": request.domain_token or ""},
+            returned=returned,
+            columns={
+                "draft": request.draft,
+                "domain_token": request.domain_token or "",
+                **(password or {}),
+            },
             values={**checked.values, "group_id": group_id},
             version=version,
         )
         db.session.commit()  # Gives its connection back, which the transaction below may need.
         try:
             moved = run_transaction(work)
-        except (Taken, IntegrityError):
+        except (Taken, Conflict, IntegrityError):
             continue
         follow_up(moved)
         return _load(moved[-1].request_id)
@@ -112,33 +121,69 @@ def _load(request_id: int) -> SubscriptionRequest:
     )
 
 
-def _insert(
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    """A request that the provider asked the actor to change, as it was seen."""
+
+    id: int
+    version: int
+
+
+def _find_returned(actor: Actor, group_id: int, order: Order) -> _Returned | None:
+    try:
+        suffix = domain_names.parse_suffix(order.values["upn_suffix"], allow_reserved=True).ascii
+    except InvalidInput:
+        suffix = ""
+    found = db.session.execute(
+        sa.select(SubscriptionRequest.id, SubscriptionRequest.version)
+        .where(
+            SubscriptionRequest.state == RequestState.CHANGES_REQUESTED,
+            SubscriptionRequest.group_id == group_id,
+            SubscriptionRequest.created_by_id == actor.user_id,
+            SubscriptionRequest.credential_id == actor.credential_id,
+            sa.or_(
+                SubscriptionRequest.upn_suffix == suffix,
+                SubscriptionRequest.name_key == fold(order.values["name"]),
+            ),
+        )
+        .order_by(SubscriptionRequest.id)
+        .limit(1)
+    ).one_or_none()
+    return None if found is None else _Returned(found.id, found.version)
+
+
+def _store(
     connection: sa.Connection,
     *,
     actor: Actor,
-    draft: Mapping[str, Any],
+    returned: _Returned | None,
     columns: Mapping[str, Any],
     values: dict[str, Any],
     version: ServiceTemplateVersion,
 ) -> list[Moved]:
-    request_id: int = connection.execute(
-        sa.insert(SubscriptionRequest)
-        .values(
-            state=RequestState.DRAFT,
-            created_by_id=actor.user_id,
-            credential_id=actor.credential_id,
-            draft=dict(draft),
-            **columns,
-        )
-        .returning(SubscriptionRequest.id)
-    ).scalar_one()
+    now = utcnow()
+    if returned is None:
+        request_id: int = connection.execute(
+            sa.insert(SubscriptionRequest)
+            .values(
+                state=RequestState.DRAFT,
+                created_by_id=actor.user_id,
+                credential_id=actor.credential_id,
+                **columns,
+            )
+            .returning(SubscriptionRequest.id)
+        ).scalar_one()
+        values = {"submitted_at": now, **values}
+    else:
+        request_id = returned.id
+        values = {"comment": "", **columns, **values}
     return enter(
         connection,
         actor,
         request_id,
-        RequestState.DRAFT,
-        version=1,
-        values={"submitted_at": utcnow(), **values},
+        RequestState.DRAFT if returned is None else RequestState.CHANGES_REQUESTED,
+        version=1 if returned is None else returned.version,
+        values=values,
         needs_approval=version.needs_approval,
         rule=version.start_rule,
     )
@@ -157,7 +202,7 @@ def _password_columns(password: str) -> dict[str, Any]:
 
 
 def _check(
-    actor: Actor, order: Order
+    actor: Actor, order: Order, returned: _Returned | None
 ) -> tuple[SubscriptionRequest, ServiceTemplateVersion, DraftCheck]:
     """The order as a request that is not stored. Raises InvalidInputs."""
     faults: list[tuple[str, str]] = []
@@ -179,6 +224,8 @@ def _check(
             except InvalidInput as error:
                 faults.append((error.field, error.message))
     request = _unstored(order, typed)
+    if returned is not None:
+        request.id = returned.id  # What it holds already is not taken.
     try:
         domain_proofs.prove_order(actor, request)
     except InvalidInput as error:

@@ -312,8 +312,8 @@ def add_customer(call: Call) -> Response:
     template may ask for an approval or for off-peak hours. Whoever cannot wait for it sends
     `Prefer: wait=10` (RFC 7240, at most 10 seconds): what is done by then is answered with 201,
     and `Preference-Applied` says that the call has waited. Names and UPN suffix must be free; they
-    are held until the request ends. When the provider asks for changes, cancel the request and add
-    the customer again."""
+    are held until the request ends. When the provider asks for changes, send the customer again,
+    changed: with the same name or UPN suffix it is the same request."""
     given: CustomerGiven = call.body
     order = Order(
         template=given.template,

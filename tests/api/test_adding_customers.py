@@ -26,9 +26,15 @@ from models import (
     SubscriptionRequest,
     User,
 )
-from services import passwords, provisioning, registration_orders, registration_submission
+from services import (
+    passwords,
+    provisioning,
+    registration_orders,
+    registration_submission,
+    request_actions,
+)
 from tests.support.api import Caller, faults_of, make_credential
-from tests.support.factories import find_user, make_group, save
+from tests.support.factories import actor_for, find_user, make_group, save
 from tests.support.provisioning import check_completed
 from tests.support.registrations import PASSWORD, make_draft, make_prospect
 from tests.support.requests import make_service_template
@@ -229,6 +235,36 @@ def test_options_are_kept_by_their_types(app: Flask, api: Caller) -> None:
     sent = order(options={"lines": 12, "voicemail_to_email": False})
     assert api.post(ADD, json=sent).status_code == 202
     assert rows(app)[0].options == {"lines": 12, "voicemail_to_email": False}
+
+
+def test_changes_that_were_asked_for_are_sent_by_adding_the_customer_again(
+    app: Flask, api: Caller
+) -> None:
+    first = api.post(ADD, json=order(template="Business")).get_json()
+    with app.app_context():
+        version = db.session.get_one(SubscriptionRequest, first["request_id"]).version
+        request_actions.ask_for_changes(
+            actor_for("operator@foyer.example"),
+            first["request_id"],
+            version=version,
+            reason="Another name.",
+        )
+    sent = order(template="Business", name="Bergmann2")
+    again = api.post(ADD, json=sent)
+    assert again.status_code == 202
+    assert again.get_json() == first
+    assert api.get(again.headers["Location"]).get_json()["name"] == "Bergmann2"
+    assert len(rows(app)) == 1
+
+
+def test_a_repeated_call_with_its_key_is_the_same_request(app: Flask, api: Caller) -> None:
+    answers = [
+        api.post(ADD, json=order(), headers={"Idempotency-Key": "bergmann-1"}) for _ in range(2)
+    ]
+    assert [each.status_code for each in answers] == [202, 202]
+    assert answers[0].get_json() == answers[1].get_json()
+    assert answers[0].headers["Location"] == answers[1].headers["Location"]
+    assert len(rows(app)) == 1
 
 
 # --- Refused -------------------------------------------------------------------------------------

@@ -179,6 +179,94 @@ def test_names_are_free_again_when_the_request_is_cancelled(actor: Actor, group:
     assert registration_orders.submit_order(actor, group, order()).state is S.SCHEDULED
 
 
+# --- Changes that were asked for -----------------------------------------------------------------
+
+
+def returned(actor: Actor, group: Group, **changes: Any) -> SubscriptionRequest:
+    """A request of the actor that the provider asked to be changed."""
+    request = registration_orders.submit_order(actor, group, order(template="Business", **changes))
+    pass_on(request, S.CHANGES_REQUESTED, comment="Another name.")
+    return request
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"name": "Bergmann2", "city": "Ghent"}, {"upn_suffix": "bergmann2.example"}],
+    ids=["of the same suffix", "of the same name"],
+)
+def test_an_order_sent_again_is_the_request_that_was_to_be_changed(
+    actor: Actor, group: Group, values: dict[str, str]
+) -> None:
+    before = returned(actor, group, password=PASSWORD)
+    before_id, submitted_at = before.id, before.submitted_at
+    again = registration_orders.submit_order(
+        actor, group, order(template="Business", values=values)
+    )
+    assert (again.id, again.state, again.comment) == (before_id, S.AWAITING_APPROVAL, "")
+    assert {name: getattr(again, name) for name in values} == values
+    assert again.draft["tenant"]["name"] == again.name
+    assert again.submitted_at == submitted_at
+    assert passwords.verify(again.password_hash, PASSWORD), "the password before stays"
+    assert rows() == 1
+    assert count_rows() == {(group.id, S.AWAITING_APPROVAL): 1}
+    with pytest.raises(InvalidInputs, match="your own request"):
+        registration_orders.submit_order(actor, group, order())
+
+
+def test_a_password_that_comes_with_the_change_replaces_the_one_before(
+    actor: Actor, group: Group
+) -> None:
+    returned(actor, group, password=PASSWORD)
+    again = registration_orders.submit_order(actor, group, order(password=f"{PASSWORD}-2"))
+    assert passwords.verify(again.password_hash, f"{PASSWORD}-2")
+    assert again.state is S.SCHEDULED, "of another template now"
+
+
+def test_a_change_with_faults_changes_nothing(actor: Actor, group: Group) -> None:
+    before = returned(actor, group)
+    version = before.version
+    with pytest.raises(InvalidInputs) as caught:
+        registration_orders.submit_order(actor, group, order(values={"city": ""}))
+    assert set(faults(caught)) == {"city"}
+    kept = fresh(before)
+    assert (kept.state, kept.city, kept.version) == (S.CHANGES_REQUESTED, "Brussels", version)
+
+
+def test_the_request_of_another_credential_or_group_is_not_changed(
+    app_context: Flask, group: Group
+) -> None:
+    everywhere = credential_actor(name="everywhere", all_groups=True)
+    before = returned(everywhere, group)
+    with pytest.raises(InvalidInputs) as caught:
+        registration_orders.submit_order(credential_actor(name="other"), group, order())
+    assert "is taken" in faults(caught)["name"]
+    with pytest.raises(InvalidInputs) as caught:
+        registration_orders.submit_order(everywhere, make_group(), order())
+    assert "your own request" in faults(caught)["name"]
+    assert fresh(before).state is S.CHANGES_REQUESTED
+
+
+def test_a_change_that_somebody_overtakes_is_told(
+    actor: Actor, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = returned(actor, group)
+    overtaken: list[bool] = []
+
+    def overtake(work: Any) -> Any:
+        if not overtaken:
+            overtaken.append(True)
+            pass_on(fresh(before), S.SUBMITTED)
+        return run_transaction(work)
+
+    monkeypatch.setattr(registration_orders, "run_transaction", overtake)
+    with pytest.raises(InvalidInputs, match="your own request"):
+        registration_orders.submit_order(actor, group, order())
+    assert fresh(before).state is S.SUBMITTED
+
+
+# --- Who -----------------------------------------------------------------------------------------
+
+
 def test_only_who_may_register_and_is_somebody_does(app_context: Flask, group: Group) -> None:
     for nobody in (
         credential_actor(ApiScope.READ, ApiScope.SEND, name="reader"),
