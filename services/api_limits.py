@@ -12,10 +12,12 @@ import math
 import time
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import redis
 from limits import RateLimitItem
 from limits.storage import MemoryStorage, RedisStorage
+from redis.commands.core import Script
 from redis.exceptions import NoScriptError, RedisError
 
 from extensions import get_settings
@@ -113,13 +115,15 @@ class _SharedStorage(RedisStorage):
         counts = [max(0, int(each or 0)) for each in window]
         return bool(taken), (counts[0], counts[1] / 1000, counts[2], counts[3] / 1000)
 
-    def _ask(self, scripts: tuple, keys: list[str], limit: RateLimitItem) -> list:
+    def _ask(
+        self, scripts: tuple[Script, Script], keys: list[str], limit: RateLimitItem
+    ) -> list[Any]:
         acquire, look = scripts
         length = limit.get_expiry()
         line = self.storage.pipeline(transaction=False)
         line.evalsha(acquire.sha, 2, *keys, limit.amount, length, 1)
         line.evalsha(look.sha, 2, *keys, length)
-        answers: list = line.execute()
+        answers: list[Any] = line.execute()
         return answers
 
 

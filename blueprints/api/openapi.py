@@ -413,8 +413,9 @@ def _schemas(operations: Iterable[Operation]) -> tuple[_Named, dict[str, Any]]:
             for answer in each.answers.values()
             if answer.model is not None
         ]
+    asked = list(dict.fromkeys(wanted))
     references, whole = models_json_schema(
-        list(dict.fromkeys(wanted)), ref_template=_REF + "{model}", schema_generator=_Schemas
+        asked, ref_template=_REF + "{model}", schema_generator=_Schemas
     )
     names = _short_names(whole["$defs"])
     components = {
@@ -425,7 +426,7 @@ def _schemas(operations: Iterable[Operation]) -> tuple[_Named, dict[str, Any]]:
         if schema.get("description", "").startswith("A page of a list."):
             schema["description"] = "A page of a list. " + (Listing.__doc__ or "").split(". ", 1)[1]
         components[name] = schema
-    found = {model: _renamed(reference, names) for (model, _), reference in references.items()}
+    found = {model: _renamed(references[model, mode], names) for model, mode in asked}
     return found, dict(sorted(components.items()))
 
 

@@ -9,10 +9,12 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from config import Settings
 from extensions import db
@@ -30,7 +32,7 @@ SEND = f"{CQ001}/send-welcome-email"
 KEY = "6f2d7f0e-0000-4000-8000-000000000001"
 
 
-def send(api: Caller, key: str = KEY, path: str = SEND, **options: object) -> object:
+def send(api: Caller, key: str = KEY, path: str = SEND, **options: Any) -> TestResponse:
     return api.post(path, headers={"Idempotency-Key": key}, **options)
 
 
@@ -52,7 +54,7 @@ def expire(**values: object) -> None:
     db.session.commit()
 
 
-def type_of(response) -> str:
+def type_of(response: TestResponse) -> str:
     return response.get_json(force=True)["type"].rpartition("/")[2]
 
 
@@ -136,7 +138,8 @@ def test_a_fingerprint_keeps_parts_apart(app_context: Flask) -> None:
 
 def test_the_same_request_at_the_other_base_and_spelt_differently(app: Flask, api: Caller) -> None:
     assert send(api, json={}).status_code == 204
-    for again in ({"path": f"/tiab/api/v1{SEND}"}, {}, {"json": {}}):
+    repeats: tuple[dict[str, Any], ...] = ({"path": f"/tiab/api/v1{SEND}"}, {}, {"json": {}})
+    for again in repeats:
         assert send(api, **again).headers["Idempotent-Replayed"] == "true"
     spaced = send(api, data=b" { } ", content_type="application/json")
     assert spaced.headers["Idempotent-Replayed"] == "true"
@@ -216,7 +219,7 @@ def test_work_that_was_done_is_not_done_again_after_an_error(
 ) -> None:
     original = welcome_mails.resend_to_administrators
 
-    def fails_late(*args: object) -> None:
+    def fails_late(*args: Any) -> None:
         original(*args)
         raise ZeroDivisionError
 
@@ -265,7 +268,7 @@ def test_a_request_under_way_is_told_to_who_repeats_it(
     original = welcome_mails.resend_to_administrators
     seen = []
 
-    def meanwhile(*args: object) -> object:
+    def meanwhile(*args: Any) -> object:
         with monkeypatch.context() as patch:
             patch.setattr(welcome_mails, "resend_to_administrators", original)
             thread = threading.Thread(target=lambda: seen.append(send(Caller(app))))
@@ -290,7 +293,7 @@ def test_a_slow_request_whose_key_was_taken_over_commits_nothing(
             expire(expires_at=utcnow() - timedelta(seconds=1))
         overtaker.append(send(Caller(app)))
 
-    def slow(*args: object) -> object:
+    def slow(*args: Any) -> object:
         with monkeypatch.context() as patch:
             patch.setattr(welcome_mails, "resend_to_administrators", original)
             thread = threading.Thread(target=overtake)

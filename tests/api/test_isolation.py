@@ -42,10 +42,15 @@ _VARYING = {"X-Request-ID"}
 # --- Something of each kind, for a customer and its group --------------------------------------
 
 
+def _first(statement: Any) -> int:
+    """The first id, which has to be there."""
+    return int(db.session.scalars(statement.limit(1)).one())
+
+
 def _user(customer: Customer) -> int:
-    return db.session.scalars(
+    return _first(
         sa.select(User.id).where(User.customer_id == customer.id, User.bundle_id.is_not(None))
-    ).first()
+    )
 
 
 def _mailing(customer: Customer) -> int:
@@ -54,9 +59,9 @@ def _mailing(customer: Customer) -> int:
     ).one()
     welcome_mails.resend_to_administrators(Actor.from_user(landlord), customer)
     welcome_mails.begin_accepted()
-    return db.session.scalars(
+    return _first(
         sa.select(Mailing.id).where(Mailing.customer_id == customer.id).order_by(-Mailing.id)
-    ).first()
+    )
 
 
 def _request(customer: Customer) -> int:
@@ -77,19 +82,19 @@ def _webhook(customer: Customer) -> int:
 
 
 def _bundle(customer: Customer) -> int:
-    return db.session.scalars(
+    return _first(
         sa.select(Bundle.id)
         .join(CustomerBundle, CustomerBundle.bundle_id == Bundle.id)
         .where(CustomerBundle.customer_id == customer.id)
-    ).first()
+    )
 
 
 OBJECTS: dict[str, Callable[[Customer, dict[str, int]], int]] = {
     "user_id": lambda customer, _: _user(customer),
     "mailing_id": lambda customer, _: _mailing(customer),
-    "delivery_id": lambda _, made: db.session.scalars(
+    "delivery_id": lambda _, made: _first(
         sa.select(Delivery.id).where(Delivery.mailing_id == made["mailing_id"])
-    ).first(),
+    ),
     "request_id": lambda customer, _: _request(customer),
     "webhook_id": lambda customer, _: _webhook(customer),
     "message_id": lambda customer, made: (
@@ -106,7 +111,7 @@ OBJECTS: dict[str, Callable[[Customer, dict[str, int]], int]] = {
     "suppression_id": lambda customer, made: (
         save(
             Suppression(
-                email_key=db.session.get(User, made["user_id"]).email_key,
+                email_key=db.session.get_one(User, made["user_id"]).email_key,
                 reason="550 No such mailbox",
             )
         ).id
@@ -224,6 +229,20 @@ def test_another_groups_customers_are_told_from_none_by_nothing(app: Flask) -> N
         seen = {name: look(app, caller, each, place) for name, place in places.items()}
         assert all(map(is_refused, seen.values())), (each.id, seen)
         assert len(set(seen.values())) == 1, (each.id, seen)
+
+
+def test_a_customer_is_found_below_its_own_group_alone(app: Flask) -> None:
+    """Also by a credential that is for both groups."""
+    with app.app_context():
+        place = make_place("CQ101")
+        caller = Caller(app, make_credential(groups=(1, 2)))
+    caller.get("/group/1/customer/1001")
+    assert caller.get(f"/group/2/customer/{place.custno}").status_code == 200
+    for each in OPERATIONS:
+        if "custno" in each.parts:
+            seen = look(app, caller, each, Place(1, place.custno, place.ids))
+            assert is_refused(seen), (each.id, seen)
+            assert seen == look(app, caller, each, Place(1, 999_999, place.ids)), each.id
 
 
 def test_what_belongs_to_others_is_told_from_nothing_by_nothing(app: Flask) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -171,9 +172,12 @@ def test_the_server_is_asked_once_per_request(
     counter = api_limits._counter(settings.redis_url)
     trips = []
     original = counter._shared._ask
-    monkeypatch.setattr(
-        counter._shared, "_ask", lambda *args: trips.append(args) or original(*args)
-    )
+
+    def ask(*args: Any) -> list[Any]:
+        trips.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(counter._shared, "_ask", ask)
     api.get(CQ001)
     assert len(trips) == 1
 

@@ -32,7 +32,7 @@ def _around_keeping(*, before: bool) -> None:
             original(*args)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    idempotency.keep_answer = wrapper
+    setattr(idempotency, "keep_answer", wrapper)  # noqa: B010 - mypy holds signatures the same
 
 
 POINTS: dict[str, Callable[[], None]] = {
