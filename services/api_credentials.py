@@ -174,11 +174,13 @@ def _note_use(credential_id: int, now: datetime, address: str) -> None:
         .where(credentials.c.id.in_(due))
         .values(last_used_at=now, last_used_from=address[:64])
     )
+    connection = db.session.connection()
     try:
-        with db.engine.connect() as connection, _in_haste(connection):
+        with _in_haste(connection):
             connection.execute(noted)
-            connection.commit()
+        db.session.commit()
     except DBAPIError as error:
+        db.session.rollback()
         log.warning("the use of a credential was not noted: %s", type(error.orig).__name__)
 
 
@@ -193,7 +195,6 @@ def _in_haste(connection: sa.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.rollback()
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {usual}")
 
 
