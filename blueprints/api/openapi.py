@@ -27,6 +27,13 @@ _PROBLEM_TYPE = "application/problem+json"
 
 TAGS: Final = {
     "Customer": "Companies served, in the groups that the credential is for.",
+    "Users": "The people of a customer, who sign in and get mails.",
+    "Bundles": "Named service packages that are assigned to a customer.",
+    "Mailings": "Mails from a customer's templates to his users, and what became of each.",
+    "Suppressions": "Addresses that get no more mail until somebody clears them.",
+    "Subscription requests": "What became of the customers that were asked for.",
+    "Service templates": "What new customers are set up from.",
+    "Webhooks": "Addresses that are told what happens in a group.",
     "Users": "The people of a customer, who sign in and are mailed.",
     "Bundles": "Service packages that a customer may give to its users.",
     "Mailings": "E-mail templates sent to users of a customer, and what became of each mail.",
@@ -436,7 +443,9 @@ def _short_names(definitions: Iterable[str]) -> dict[str, str]:
     for name in definitions:
         last = name.split("__")[-1]
         listed = re.fullmatch(r"Listing_(\w+?)_", last)
-        word = re.sub(r"(Shown|-Output|-Input)$", "", listed[1] if listed else last)
+        word = re.sub(r"(Shown|-Output|-Input)$", "", last)
+        if listed:
+            word = re.sub(r"(Shown|Listed)$", "", listed[1])
         wished[name] = f"{word}List" if listed else word
     taken = list(wished.values())
     return {

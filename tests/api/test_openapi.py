@@ -89,6 +89,7 @@ def test_it_has_every_operation_once() -> None:
 
 def test_the_customer_section_comes_first_in_its_order() -> None:
     assert DOCUMENT["tags"][0]["name"] == "Customer"
+    assert all(each.get("description") for each in DOCUMENT["tags"])
     ordered = openapi.in_order(OPERATIONS)
     known = [each.summary for each in ordered if each.tag == "Customer"]
     wanted = [each for each in openapi._FIRST if each in known]
