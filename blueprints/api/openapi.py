@@ -27,19 +27,13 @@ _PROBLEM_TYPE = "application/problem+json"
 
 TAGS: Final = {
     "Customer": "Companies served, in the groups that the credential is for.",
-    "Users": "The people of a customer, who sign in and get mails.",
-    "Bundles": "Named service packages that are assigned to a customer.",
-    "Mailings": "Mails from a customer's templates to his users, and what became of each.",
-    "Suppressions": "Addresses that get no more mail until somebody clears them.",
-    "Subscription requests": "What became of the customers that were asked for.",
-    "Service templates": "What new customers are set up from.",
-    "Webhooks": "Addresses that are told what happens in a group.",
     "Users": "The people of a customer, who sign in and are mailed.",
     "Bundles": "Service packages that a customer may give to its users.",
     "Mailings": "E-mail templates sent to users of a customer, and what became of each mail.",
     "Suppressions": "Addresses that get no mail, because it comes back or by request.",
     "Subscription requests": "Tenants that were asked for, until they are customers.",
     "Service templates": "What new customers are made of.",
+    "Webhooks": "Addresses that are told what happens in a group.",
 }
 """What is said of a tag, and the order of those that come first."""
 
