@@ -881,6 +881,14 @@ def test_the_last_use_is_noted_at_most_once_a_minute(monkeypatch: pytest.MonkeyP
     ]
 
 
+def test_who_looked_before_another_noted_does_not_note_as_well() -> None:
+    start = utcnow()
+    credential_id = row("demo-api").id
+    api_credentials._note_use(credential_id, start, "192.0.2.1")
+    api_credentials._note_use(credential_id, start + timedelta(seconds=30), "192.0.2.2")
+    assert row("demo-api").last_used_from == "192.0.2.1"
+
+
 def test_of_many_at_once_one_notes_the_use(app_context: Flask) -> None:
     updates: list[int] = []
 
