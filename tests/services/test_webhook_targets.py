@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import http.client
 import ipaddress
 import socket
 import ssl
@@ -409,10 +410,22 @@ def test_the_status_counts_when_the_rest_drips(app_context: Flask, receiver: Rec
 
 
 @allowing
-def test_no_more_is_read_than_is_needed(app_context: Flask, receiver: Receiver) -> None:
+def test_no_more_is_read_than_is_needed(
+    app_context: Flask, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    read = http.client.HTTPResponse.read1
+
+    def counting(response: http.client.HTTPResponse, most: int = -1) -> bytes:
+        part = read(response, most)
+        sizes.append(len(part))
+        return part
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", counting)
     receiver.reply(Reply(500, b"z" * (MOST_READ * 20)))
     answer = call(receiver.url)
     assert (answer.status, answer.text) == (500, "z" * 500)
+    assert sum(sizes) < MOST_READ * 1.1
     caller = Caller(parse_target(receiver.url), 5)
     receiver.reply(Reply(200, b"z" * (MOST_READ * 2)))
     caller.post(b"{}", {})
