@@ -26,7 +26,8 @@ from models import (
     UserStatus,
     utcnow,
 )
-from services.actors import Actor
+from services import mailings
+from services.actors import Actor, Permission
 from services.errors import Conflict, Forbidden, InvalidInput, InvalidInputs
 from services.mailing_orders import MOST_BUNDLES, MailingOrder, order_mailing
 from tests.support.factories import (
@@ -182,3 +183,18 @@ def test_an_order_of_a_credential_names_it(kenton: Customer) -> None:
     crm = Actor.from_credential(row.id, "crm", [ApiScope.SEND], all_groups=True)
     mailing = order_mailing(crm, kenton, MailingOrder(template=NEWS, users=[make_user(kenton).id]))
     assert (mailing.created_by_id, mailing.author) == (None, "API credential crm")
+
+
+def test_who_sends_alone_steers_without_reading(kenton: Customer) -> None:
+    row = save(ApiCredential(name="crm", may_send=True, secret_hash="x"))
+    sender, reader = (
+        Actor.from_credential(row.id, "crm", [scope], all_groups=True)
+        for scope in (ApiScope.SEND, ApiScope.READ)
+    )
+    made = order(kenton, users=[make_user(kenton).id])
+    assert mailings.get_mailing(reader, kenton, made.id).id == made.id
+    assert mailings.get_mailing(sender, kenton, made.id, Permission.MAILINGS_SEND).id == made.id
+    with pytest.raises(Forbidden):
+        mailings.get_mailing(sender, kenton, made.id)
+    with pytest.raises(Forbidden):
+        mailings.get_mailing(reader, kenton, made.id, Permission.MAILINGS_SEND)

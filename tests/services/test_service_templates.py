@@ -177,3 +177,23 @@ def test_an_option_of_anything_else_is_refused(
     assert caught.value.field == f"option-3-{name}"
     assert told in caught.value.message
     assert len(caught.value.message) < 200
+
+
+def test_who_sees_customers_pages_through_what_is_offered(app_context: Flask) -> None:
+    group = make_group()
+    for name in ("Ccc", "bbb", "Aaa"):
+        make_service_template(group_id=group.id, name=name)
+    make_service_template(name="Of another group")
+    for role in (Role.OPERATOR, Role.AUDITOR):
+        actor = actor_of(make_operator(group, role=role))
+        found, cursor = [], ""
+        while True:
+            page = service_templates.page_offered(actor, size=2, cursor=cursor)
+            found += [version.template.name for version in page.rows]
+            if page.next is None:
+                break
+            cursor = page.next
+        assert found == ["Aaa", "bbb", "Ccc"]
+    for actor in (make_prospect(), actor_for("prpkeAdmin@kenton-electronics.com")):
+        with pytest.raises(Forbidden):
+            service_templates.page_offered(actor)

@@ -10,6 +10,8 @@ from flask import Flask
 
 from extensions import db
 from models import (
+    ApiCredential,
+    ApiScope,
     AuditEvent,
     Customer,
     CustomerBundle,
@@ -44,6 +46,7 @@ from tests.support.factories import (
     make_customer,
     make_user,
     make_welcome,
+    save,
 )
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
@@ -110,6 +113,22 @@ def test_others_may_not(kenton: Customer) -> None:
         ):
             with pytest.raises(Forbidden):
                 attempt()
+
+
+def test_who_may_not_mail_learns_nothing_of_the_welcome(kenton: Customer) -> None:
+    """Not even that the customer has none."""
+    bare = make_customer()
+    row = save(ApiCredential(name="crm", may_write=True, secret_hash="x"))
+    writer = Actor.from_credential(row.id, "crm", [ApiScope.WRITE], all_groups=True)
+    for customer, bundle in ((kenton, ENTRY), (bare, "")):
+        with pytest.raises(Forbidden):
+            user_accounts.add_user(
+                writer,
+                customer,
+                new(email="a@x.example", bundle=bundle),
+                send_welcome_mail=True,
+            )
+        user_accounts.add_user(writer, customer, new(bundle=bundle))
 
 
 # --- Adding --------------------------------------------------------------------------------------
