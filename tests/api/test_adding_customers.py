@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from blueprints.api import customers
 from extensions import db
 from models import (
     ApiCredential,
@@ -173,6 +174,21 @@ def test_a_wait_that_is_over_answers_with_the_request(
     response = api.post(ADD, json=order(), headers={"Prefer": "wait=2"})
     assert (response.status_code, response.headers["Preference-Applied"]) == (202, "wait=2")
     assert waits == [2]
+
+
+def test_no_more_than_a_few_calls_wait_so_that_others_are_answered(
+    api: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(customers, "_waiting", threading.BoundedSemaphore(1))
+    with customers._waiting:
+        full = api.post(ADD, json=order(), headers={"Prefer": "wait=10"})
+    assert full.status_code == 202
+    assert "Preference-Applied" not in full.headers
+    sent = order(name="Free", short_name="free", upn_suffix="free.example", template="Business")
+    for _ in range(2):
+        free = api.post(ADD, json=sent, headers={"Prefer": "wait=1"})
+        sent = order(name="Two", short_name="two", upn_suffix="two.example", template="Business")
+        assert free.headers["Preference-Applied"] == "wait=1"
 
 
 @pytest.mark.parametrize(
