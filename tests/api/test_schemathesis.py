@@ -67,19 +67,40 @@ def configuration(examples: int, *, is_whole: bool) -> SchemathesisConfig:
                 "examples": {"enabled": True},
                 "coverage": {"enabled": is_whole},
                 "fuzzing": {"enabled": True},
-                "stateful": {"enabled": is_whole, "max-steps": 4},
+                "stateful": _OFF,
+            },
+        }
+    )
+
+
+def chains(examples: int) -> SchemathesisConfig:
+    """Requests that follow the links of answers, in a customer that there is."""
+    return SchemathesisConfig.from_dict(
+        {
+            "seed": 1,
+            "cache": {"enabled": False},
+            "parameters": {"path.groupno": 1, "path.custno": 1001},
+            "generation": {"deterministic": True, "no-shrink": True, "mode": "positive"},
+            "checks": _CHECKS,
+            "phases": {
+                "examples": _OFF,
+                "coverage": _OFF,
+                "fuzzing": _OFF,
+                "stateful": {
+                    "enabled": True,
+                    "max-steps": 6,
+                    "generation": {"max-examples": examples},
+                },
             },
         }
     )
 
 
 def faults_of_document(
-    app: Flask, credential: tuple[str, str] | None, examples: int, *, is_whole: bool
+    app: Flask, credential: tuple[str, str] | None, config: SchemathesisConfig
 ) -> tuple[list[str], dict[str, Counter[int]]]:
     """What schemathesis finds wrong, and what each operation answered how often."""
-    schema = openapi.from_wsgi(
-        "/api/v1/openapi.json", app, config=configuration(examples, is_whole=is_whole)
-    )
+    schema = openapi.from_wsgi("/api/v1/openapi.json", app, config=config)
     if credential is not None:
         schema.config.headers = {"Authorization": basic(*credential)}
     faults: list[str] = []
@@ -103,15 +124,12 @@ def faults_of_document(
     return faults, calls
 
 
-def check(
-    app: Flask, who: str, examples: int, *, is_whole: bool = False
-) -> dict[str, Counter[int]]:
+def check(app: Flask, who: str, config: SchemathesisConfig) -> dict[str, Counter[int]]:
     given = CALLERS[who]
     with app.app_context():
         credential = None if given is None else make_credential(**given) if given else DEMO
-    faults, calls = faults_of_document(app, credential, examples, is_whole=is_whole)
+    faults, calls = faults_of_document(app, credential, config)
     assert not faults, f"{len(faults)} faults\n\n" + "\n\n".join(faults[:5])
-    assert len(calls) == len(OPERATIONS)
     return calls
 
 
@@ -119,8 +137,9 @@ def check(
 @pytest.mark.parametrize("who", CALLERS)
 def test_whoever_calls_gets_what_is_documented(app: Flask, who: str) -> None:
     is_whole = who == "all scopes"
-    calls = check(app, who, 8 if is_whole else 3, is_whole=is_whole)
+    calls = check(app, who, configuration(4 if is_whole else 2, is_whole=is_whole))
 
+    assert len(calls) == len(OPERATIONS)
     if who in {"another group", "nobody"}:
         # The number of its own group may be among those that are tried.
         assert not {status for each in calls.values() for status in each} & {201, 202}
@@ -133,4 +152,17 @@ def test_whoever_calls_gets_what_is_documented(app: Flask, who: str) -> None:
 
 @pytest.mark.parametrize("engine_name", ["postgresql"])
 def test_on_the_other_database_too(app: Flask) -> None:
-    check(app, "all scopes", 5)
+    calls = check(app, "all scopes", configuration(3, is_whole=False))
+    assert len(calls) == len(OPERATIONS)
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_what_follows_from_answers_is_documented_too(app: Flask) -> None:
+    calls = check(app, "all scopes", chains(30))
+
+    reached = [
+        label
+        for label, answers in calls.items()
+        if "_id}" in label and any(200 <= status < 300 for status in answers)
+    ]
+    assert len(reached) >= 3, calls
