@@ -405,10 +405,13 @@ def test_an_end_is_told_as_it_was_although_more_has_happened(bodies: Bodies) -> 
     )
     record_bounce(dsns.postfix(address_of(held.deliveries[0].id)), None)
     mailing_controls.retry_failed(actor_for(LANDLORD), fresh_mailing(mailing_id))
-    sent, failed, bounced = (each["data"] for each in bodies())
+    end_with(must_claim(mailing_id), Outcome.SENT, code=250, answer="2.0.0 taken later")
+    sent, failed, bounced, later = (each["data"] for each in bodies())
     assert (sent["state"], sent["answer"], sent["bounced_at"]) == ("sent", "2.0.0 taken", None)
     assert sent["bounce_reason"] == ""
     assert (failed["state"], failed["answer_code"], failed["answer"]) == ("failed", None, "")
+    assert failed["sent_at"] is None
+    assert (later["state"], later["answer"]) == ("sent", "2.0.0 taken later")
     assert bounced["state"] == "bounced"
     assert bounced["sent_at"] == sent["sent_at"] is not None
     assert bounced["bounced_at"] is not None
