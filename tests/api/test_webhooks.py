@@ -400,6 +400,16 @@ def test_another_groups_credential_finds_nothing(
     assert row(app, there[0]).version == 1
 
 
+def test_a_webhook_is_found_in_its_own_group_alone(app: Flask, there: tuple[int, int]) -> None:
+    with app.app_context():
+        caller = Caller(app, make_credential(groups=(1, 2)))
+    path = f"/webhooks/{there[0]}"
+    assert caller.get(f"/group/1{path}").status_code == 200
+    assert caller.get(f"/group/2{path}").status_code == 403
+    assert caller.delete(f"/group/2{path}").status_code == 403
+    assert caller.get("/group/2/webhooks").get_json()["items"] == []
+
+
 def test_a_message_of_another_webhook_is_none(app: Flask, api: Caller) -> None:
     with app.app_context():
         mine, other = make_endpoint(), make_endpoint()
