@@ -38,6 +38,7 @@ LEASE = timedelta(seconds=30)
 """How long a request holds its key when it never ends, as when its process was killed."""
 
 _DELETED_AT_ONCE = 1000
+_DELETIONS = 20
 _READS = re.compile(
     r"\s*(SELECT|SAVEPOINT|RELEASE|ROLLBACK|WITH(?!.*\b(INSERT|UPDATE|DELETE)\b))",
     re.IGNORECASE | re.DOTALL,
@@ -221,7 +222,7 @@ def _change_mine(held: HeldKey, condition: sa.ColumnElement[bool], **values: Any
 
 
 def delete_old_keys() -> None:
-    """Keys that are older than `KEPT_FOR`, a bounded number of them."""
+    """Keys that are older than `KEPT_FOR`, a bounded number of them per call."""
     keys = table_of(IdempotencyKey)
     old = (
         sa.select(keys.c.id)
@@ -229,9 +230,10 @@ def delete_old_keys() -> None:
         .order_by(keys.c.created_at)
         .limit(_DELETED_AT_ONCE)
     )
-    run_transaction(
-        lambda connection: connection.execute(sa.delete(keys).where(keys.c.id.in_(old)))
-    )
+    deletion = sa.delete(keys).where(keys.c.id.in_(old))
+    for _ in range(_DELETIONS):
+        if not run_transaction(lambda connection: connection.execute(deletion).rowcount):
+            break
 
 
 # --- The mark: what the engine says of every statement and commit ------------------------------

@@ -17,6 +17,7 @@ from blueprints.api.fields import (
     Line,
     Listing,
     ListQuery,
+    Nothing,
     Shown,
     Utc,
 )
@@ -383,10 +384,6 @@ def get_customer(call: Call) -> Response:
     """A customer of the group. One that is still being created has no number yet: follow its
     subscription request."""
     return answer(shown(call.customer, call.group.groupno), version=call.customer.version)
-
-
-class Nothing(Given):
-    """An empty object."""
 
 
 class CustomerQuery(ListQuery):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from flask import Response
 from pydantic import Field
 
-from blueprints.api.fields import Given, Line, Listing, ListQuery, Shown, Utc
+from blueprints.api.fields import Given, Line, Listing, ListQuery, Nothing, Shown, Utc
 from blueprints.api.operations import Answer, Call, answer, answer_page, no_content, operation
 from models import (
     ApiScope,
@@ -320,10 +320,6 @@ def delete_webhook(call: Call) -> Response:
     return no_content()
 
 
-class NoBody(Given):
-    """An empty object."""
-
-
 @operation(
     "POST",
     f"{_ONE}/rotate-secret",
@@ -331,7 +327,7 @@ class NoBody(Given):
     tag=_TAG,
     summary="Rotate Webhook Secret",
     scope=ApiScope.WRITE,
-    body=NoBody,
+    body=Nothing,
     body_is_optional=True,
     updates=True,
     answers={200: Answer("The webhook with its new secret.", WebhookWithSecret, headers=("ETag",))},
@@ -351,7 +347,7 @@ def rotate_secret(call: Call) -> Response:
     tag=_TAG,
     summary="Test Webhook",
     scope=ApiScope.WRITE,
-    body=NoBody,
+    body=Nothing,
     body_is_optional=True,
     conflicts=True,
     answers={
@@ -418,7 +414,7 @@ def get_message(call: Call) -> Response:
     tag=_TAG,
     summary="Replay Webhook Message",
     scope=ApiScope.WRITE,
-    body=NoBody,
+    body=Nothing,
     body_is_optional=True,
     conflicts=True,
     answers={

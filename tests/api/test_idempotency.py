@@ -326,6 +326,20 @@ def test_a_key_is_good_for_a_day(app: Flask, api: Caller) -> None:
         assert the_key() is None
 
 
+def test_the_sweep_deletes_more_than_fit_into_a_statement(
+    app_context: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "_DELETED_AT_ONCE", 2)
+    for number in range(5):
+        idempotency.hold_key(1, f"{KEY}{number}", "f" * 64)
+    expire(created_at=utcnow() - timedelta(hours=24))
+    idempotency.hold_key(1, KEY, "f" * 64)
+
+    idempotency.delete_old_keys()
+
+    assert db.session.scalars(sa.select(IdempotencyKey.key)).all() == [KEY]
+
+
 def test_an_answer_that_no_key_opens_is_lost(app: Flask, api: Caller) -> None:
     assert send(api).status_code == 204
     with app.app_context():
