@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request, url_for
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from blueprints.api import limits
 from blueprints.api.fields import LARGEST_ID, ListQuery, Nothing
@@ -248,6 +249,9 @@ def _read_body(declared: Operation) -> BaseModel | None:
     if known is None and declared.method in {"GET", "DELETE"}:
         return None  # A body has no meaning there, and is not read.
     data = request.get_data()
+    limit = request.max_content_length
+    if request.content_length is None and limit is not None and len(data) >= limit:
+        raise RequestEntityTooLarge  # A body in chunks is cut off there.
     if not data and (known is None or declared.body_is_optional):
         return known() if known is not None else None
     _check_media_type()
@@ -345,7 +349,8 @@ def answer(
 
 
 def no_content() -> Response:
-    return Response(status=204)
+    """204 with the media type that the first clients' documentation has."""
+    return Response(status=204, mimetype="text/plain")
 
 
 def answer_page(

@@ -115,6 +115,7 @@ def test_the_first_clients_call(installation: Installation) -> None:
 
     head, _, body = shown.replace("\r", "").partition("\n\n")
     assert re.match(r"HTTP/1\.1 204 ", head)
+    assert re.search(r"^content-type: text/plain", head, re.IGNORECASE | re.MULTILINE)
     assert body == ""
     wait_until(lambda: len(installation.mails_to(ADMIN)) == earlier + 1)
     text = installation.mails_to(ADMIN)[0]["text"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import logging
 
@@ -146,6 +147,21 @@ def test_a_large_body_is_refused(app: Flask, api: Caller) -> None:
     assert response.status_code == 413
     assert problem_of(response) == "too-large"
     assert send(api, b'{"a": "' + b"x" * 1024 * 1000 + b'"}').status_code == 422
+    assert not is_mailed(app)
+
+
+@pytest.mark.parametrize(("size", "status"), [(1024 * 1024, 413), (1024 * 1000, 422)])
+def test_a_large_body_in_chunks_is_refused_not_cut_off(
+    app: Flask, api: Caller, size: int, status: int
+) -> None:
+    body = b'{"a": "' + b"x" * size + b'"}'
+    response = api.post(
+        SEND,
+        input_stream=io.BytesIO(body),
+        content_type="application/json",
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == status
     assert not is_mailed(app)
 
 
