@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _ANSWERS_WITHIN = 0.5
 _ASKED_AGAIN_AFTER = 15.0
-_PREFIX = "foyer:api"
+_PREFIX = "foyer:api-limits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,9 @@ def _neighbourhood(address: str) -> str:
 def _count(limit: RateLimitItem | None, name: str) -> Quota | None:
     if limit is None:
         return None
-    taken, window = _counter(get_settings().redis_url).hit(limit, f"{_PREFIX}:{name}")
+    # With the limit in its name: what was counted for another one says nothing.
+    key = f"{name}/{limit.amount}/{limit.get_expiry()}"
+    taken, window = _counter(get_settings().redis_url).hit(limit, key)
     return _quota(limit, taken, window)
 
 
@@ -132,7 +134,7 @@ class _Counter:
         pool = redis.ConnectionPool.from_url(
             url, socket_timeout=_ANSWERS_WITHIN, socket_connect_timeout=_ANSWERS_WITHIN
         )
-        self._shared = _SharedStorage("redis://", connection_pool=pool)
+        self._shared = _SharedStorage("redis://", connection_pool=pool, key_prefix=_PREFIX)
         self._own = MemoryStorage()
         self._away_until = 0.0
 

@@ -11,7 +11,7 @@ from flask import Flask
 from limits import parse
 
 from config import Settings
-from extensions import db
+from extensions import db, queues
 from models import IdempotencyKey
 from services import api_limits
 from services.api_limits import Quota
@@ -180,6 +180,17 @@ def test_the_server_is_asked_once_per_request(
     monkeypatch.setattr(counter._shared, "_ask", ask)
     api.get(CQ001)
     assert len(trips) == 1
+
+
+@LIMITED
+def test_what_is_counted_expires_by_itself(app: Flask, api: Caller) -> None:
+    api.get(CQ001)
+    Caller(app, None).get(CQ001)
+    with app.app_context():
+        server = queues.connection
+        found = {key: server.ttl(key) for key in server.scan_iter("foyer:api-limits:*")}
+    assert len(found) == 2
+    assert all(0 < ttl <= 7200 for ttl in found.values()), found
 
 
 def test_a_server_that_lost_its_scripts_is_told_them_again(app: Flask, settings: Settings) -> None:
