@@ -94,7 +94,8 @@ class WebhookMessage(Base):
 
     `object_id` names what it is about: the delivery, the request's transition, the customer, or
     the endpoint itself. `reached` is the state in which a delivery ended, which may change again
-    before the message is sent. `body` is frozen when it is sent first, so that every attempt and every replay is the same.
+    before the message is sent. `body` is frozen when it is sent first, so that every attempt and
+    every replay is the same.
     """
 
     __tablename__ = "webhook_messages"

@@ -253,7 +253,7 @@ def get_staff_actor(login: str, address: str = "") -> Actor:
 
 
 @lru_cache(maxsize=4)
-def _numbered_customer(all_groups: bool, by_credential: bool) -> sa.Select[tuple[Customer]]:
+def _numbered_customer(all_groups: bool, by_credential: bool) -> sa.Select[Customer]:
     """Built once: every call of the API for a customer asks, and building takes longer."""
     if by_credential:
         mine = sa.select(ApiCredentialGroup.group_id).where(

@@ -533,7 +533,7 @@ def recipients_of(
     *,
     include_recent: bool,
     by_command: bool = False,
-) -> sa.Select[Any]:
+) -> sa.Select[*tuple[Any, ...]]:
     """Id, address and skip reason of an audience; `customers` is a condition on customers.
 
     Unless `include_recent`, "template", "since" and "mailings_since" are bound, and "run" for a

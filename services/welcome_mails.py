@@ -214,7 +214,7 @@ def _named_version_statement() -> sa.Select[Any]:
 
 
 @cache
-def _administrators_statement() -> sa.Select[Any]:
+def _administrators_statement() -> sa.Select[*tuple[Any, ...]]:
     """Who is mailed and what: all that has to be known in one round trip."""
     of_customer = Customer.id == sa.bindparam("customer", type_=ID)
     return recipients_of(ADMINISTRATORS, of_customer, include_recent=True).add_columns(
@@ -228,7 +228,7 @@ def _accepted_statement() -> sa.Insert:
 
 
 @cache
-def _take_statement() -> sa.Delete:
+def _take_statement() -> Any:
     accepted = table_of(AcceptedWelcome)
     oldest = (
         sa.select(accepted.c.id)

@@ -30,7 +30,7 @@ from models import (
     UserStatus,
     utcnow,
 )
-from services import deliveries, sign_ins, welcome_mails
+from services import audit_events, deliveries, sign_ins, welcome_mails
 from services.actors import Actor
 from services.email_templates import get_current_version
 from services.errors import Conflict, Forbidden
@@ -134,7 +134,7 @@ def test_a_failure_half_way_leaves_what_was_accepted(
 ) -> None:
     accept()
     accept(web_id="CQ002")
-    real, calls = welcome_mails.insert_event, []
+    real, calls = audit_events.insert_event, []
 
     def failing(*arguments: object, **options: object) -> None:
         calls.append(1)
