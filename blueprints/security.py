@@ -205,8 +205,9 @@ def _add_headers(response: Response) -> Response:
     headers["X-Request-ID"] = g.get("request_id", "")
     if request.endpoint != "static":
         headers.setdefault("Cache-Control", "no-store")
-        response.vary.add("HX-Request")
-        response.vary.add("Cookie")
+        if not is_api_request():
+            response.vary.add("HX-Request")
+            response.vary.add("Cookie")
     if get_settings().public_url.startswith("https://"):
         headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
     return response

@@ -328,6 +328,8 @@ def _refusal(error: ValidationError, noun: str) -> Refused:
             message = re.sub(r"items? after validation", "characters", message)
         if each["type"] == "extra_forbidden":
             message = f"This {noun} is not known here"
+        if each["type"] == "missing":
+            message = f"This {noun} is missing"
         found.append({"field": place, "detail": f"{message}."})
     count = "One value" if len(found) == 1 else f"{len(found)} values"
     return Refused("invalid-input", f"{count} cannot be accepted.", errors=found)
