@@ -47,6 +47,16 @@ def run_session_transaction(work: Callable[[], T], attempts: int = 5) -> T:
     raise AssertionError("unreachable")
 
 
+def read_without_transaction() -> None:
+    """Have the session read statement by statement, each of which sees its own moment.
+
+    Call it before the session's first statement. It spares PostgreSQL the ways there and back for
+    BEGIN and ROLLBACK, a third of a small answer's time; SQLite has none to spare.
+    """
+    if db.engine.dialect.name == "postgresql":
+        db.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+
+
 def upsert(table: sa.Table) -> Any:
     """An INSERT of the current database that knows ON CONFLICT."""
     dialect = postgresql if db.engine.dialect.name == "postgresql" else sqlite

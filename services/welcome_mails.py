@@ -28,6 +28,7 @@ from models import (
     MailingCustomer,
     MailingState,
     TemplateKind,
+    User,
     table_of,
     utcnow,
 )
@@ -67,29 +68,34 @@ def resend_to_administrators(actor: Actor, customer: Customer) -> None:
     """
     actor.require(Permission.MAILINGS_SEND)
     connection = db.session.connection()
-    found = connection.execute(_administrators_statement(), {"customer": customer.id}).all()
-    if all(row.skip_reason is not None for row in found):
-        raise Conflict(
-            f"{customer.name} has no administrator who can be mailed: each one is suspended, has "
-            "no e-mail address, or has one that is suppressed."
-        )
-    if (version_id := found[0].version_id) is None:
-        raise Conflict(f"{customer.name} has no welcome mail among its e-mail templates.")
-    _resets_of_version(db.engine, version_id)  # Raises Conflict for one that cannot be sent.
-    connection.execute(
-        _accepted_statement(),
+    version_id = connection.scalar(
+        _accept_statement(connection.dialect.name),
         {
-            "customer_id": customer.id,
-            "template_version_id": version_id,
+            "customer": customer.id,
             "created_by_id": actor.user_id,
             "credential_id": actor.credential_id,
             "actor_login": actor.login,
             "address": actor.address[:64],
-            "recipients": [[row.user_id, row.email, row.skip_reason] for row in found],
             "accepted_at": utcnow(),
         },
     )
+    if version_id is None:
+        raise Conflict(_why_not(connection, customer))
+    try:
+        _resets_of_version(db.engine, version_id)
+    except (Conflict, ValueError) as error:
+        db.session.rollback()
+        raise Conflict(f"The welcome mail of {customer.name} cannot be sent. {error}") from error
     db.session.commit()
+
+
+def _why_not(connection: sa.Connection, customer: Customer) -> str:
+    if connection.scalar(sa.select(_newest_version()), {"customer": customer.id}) is None:
+        return f"{customer.name} has no welcome mail among its e-mail templates."
+    return (
+        f"{customer.name} has no administrator who can be mailed: each one is suspended, has no "
+        "e-mail address, or has one that is suppressed."
+    )
 
 
 def begin_accepted() -> int:
@@ -214,17 +220,40 @@ def _named_version_statement() -> sa.Select[Any]:
 
 
 @cache
-def _administrators_statement() -> sa.Select[*tuple[Any, ...]]:
-    """Who is mailed and what: all that has to be known in one round trip."""
-    of_customer = Customer.id == sa.bindparam("customer", type_=ID)
-    return recipients_of(ADMINISTRATORS, of_customer, include_recent=True).add_columns(
-        _newest_version().label("version_id")
+def _accept_statement(dialect: str) -> Any:
+    """Writes the row with the recipients in it, in one round trip; returns the version's id.
+
+    Writes none where there is nobody to mail or nothing to say.
+    """
+    accepted = table_of(AcceptedWelcome)
+    customer = sa.bindparam("customer", type_=ID)
+    found = (
+        recipients_of(ADMINISTRATORS, Customer.id == customer, include_recent=True)
+        .order_by(User.id)
+        .subquery()
     )
-
-
-@cache
-def _accepted_statement() -> sa.Insert:
-    return sa.insert(table_of(AcceptedWelcome))
+    array, all_of = (
+        (sa.func.json_build_array, sa.func.json_agg)
+        if dialect == "postgresql"
+        else (sa.func.json_array, sa.func.json_group_array)
+    )
+    each = array(found.c.user_id, found.c.email, found.c.skip_reason)
+    given = ("created_by_id", "credential_id", "actor_login", "address", "accepted_at")
+    row = sa.select(
+        customer,
+        _newest_version(),
+        all_of(each),
+        *(sa.bindparam(name, type_=accepted.c[name].type) for name in given),
+    ).having(
+        sa.func.count() > sa.func.count(found.c.skip_reason),  # Somebody is not skipped.
+        _newest_version().is_not(None),
+    )
+    columns = ["customer_id", "template_version_id", "recipients", *given]
+    return (
+        sa.insert(accepted)
+        .from_select(columns, row, include_defaults=False)
+        .returning(accepted.c.template_version_id)
+    )
 
 
 @cache

@@ -259,11 +259,12 @@ def _typed_contact(contact: Mapping[str, str | None]) -> dict[str, str]:
     scope=ApiScope.WRITE,
     body=CustomerGiven,
     conflicts=True,
+    waits=True,
     answers={
         201: Answer(
             "The customer is set up.",
             CustomerShown,
-            headers=("Location", "ETag"),
+            headers=("Location", "ETag", "Preference-Applied"),
             links={
                 "getCustomer": {
                     "operationId": "getCustomer",
@@ -277,7 +278,7 @@ def _typed_contact(contact: Mapping[str, str | None]) -> dict[str, str]:
         202: Answer(
             "The request is accepted; its Location tells what becomes of it.",
             RequestAccepted,
-            headers=("Location",),
+            headers=("Location", "Preference-Applied"),
             links={
                 "getRequest": {
                     "operationId": "getRequest",

@@ -96,6 +96,11 @@ _HEADERS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"type": "string"},
         '"default";r=599;t=42',
     ),
+    "Preference-Applied": (
+        "The seconds that the call was ready to wait, where Prefer asked for some.",
+        {"type": "string"},
+        "wait=5",
+    ),
     "Idempotent-Replayed": (
         "`true` when this is the answer of an earlier request with the same Idempotency-Key.",
         {"type": "string"},
@@ -306,6 +311,13 @@ def _headers(declared: Operation) -> Iterator[dict[str, Any]]:
             "answered the same for 24 hours.",
             "schema": {"type": "string", "pattern": "^[!-~]{1,255}$", "maxLength": 255},
             "example": "0b6f3c1e-52b2-4a5e-9d0c-7f1d2c3b4a59",
+        }
+    if declared.waits:
+        yield {
+            "name": "Prefer",
+            "in": "header",
+            "description": "`wait=` and seconds, at most 10, to wait for the end (RFC 7240).",
+            "schema": {"type": "string"},
         }
     if declared.updates:
         yield {

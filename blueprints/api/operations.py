@@ -31,6 +31,7 @@ from models import ApiScope, Customer, Group
 from services.actors import GRANTS, Actor, get_group, get_numbered_customer
 from services.api_credentials import authenticate
 from services.paging import Page
+from services.transactions import read_without_transaction
 
 View = TypeVar("View", bound=Callable[..., Response])
 
@@ -72,6 +73,7 @@ class Operation:
     body_is_optional: bool
     updates: bool
     conflicts: bool
+    waits: bool
     example: Any
 
     @property
@@ -137,11 +139,13 @@ def operation(
     body_is_optional: bool = False,
     updates: bool = False,
     conflicts: bool = False,
+    waits: bool = False,
     example: Any = None,
 ) -> Callable[[View], View]:
     """Declare the view below as an operation; its docstring is the description.
 
-    `updates`: it takes If-Match and may answer 412. `conflicts`: it may answer 409.
+    `updates`: it takes If-Match and may answer 412. `conflicts`: it may answer 409. `waits`: it
+    takes Prefer.
     """
 
     def decorate(view: View) -> View:
@@ -159,6 +163,7 @@ def operation(
             body_is_optional=body_is_optional,
             updates=updates,
             conflicts=conflicts,
+            waits=waits,
             example=example,
         )
         OPERATIONS.append(declared)
@@ -182,6 +187,8 @@ def operation(
 def _dispatch(
     declared: Operation, view: Callable[[Call], Response], values: Mapping[str, str]
 ) -> Response:
+    if declared.method == "GET":
+        read_without_transaction()
     actor = _authenticated()
     if not _has_scope(actor, declared.scope):
         raise InvalidAccess

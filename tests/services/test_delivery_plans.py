@@ -77,8 +77,11 @@ def wasteful(plan: dict[str, Any]) -> list[str]:
             faults.append(f"reads all of {node['Relation Name']}")
         if kind in {"Hash Join", "Merge Join"}:
             faults.append(kind)
-        if kind == "Nested Loop":
-            _, inner = node["Plans"]
+        if kind == "Nested Loop" and any(
+            each.get("Relation Name") in _LARGE for each in nodes(node)
+        ):
+            # What is worked out once beforehand is no part of the loop.
+            (inner,) = (each for each in node["Plans"] if each["Parent Relationship"] == "Inner")
             if inner["Node Type"] in {"Function Scan", "Materialize"}:
                 faults.append(f"{inner['Node Type']} in a loop")
             if "Index" in inner["Node Type"] and "Index Cond" not in inner:

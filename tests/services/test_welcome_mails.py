@@ -204,13 +204,17 @@ def test_who_accepts_while_the_job_looks_asks_anew(app_context: Flask) -> None:
 
 
 def test_nobody_to_mail_and_nothing_to_say_are_refused(app_context: Flask) -> None:
-    lonely = make_customer()
+    lonely, silent = make_customer(), make_customer()
+    make_welcome(lonely)
+    make_user(silent, role=Role.CUSTOMER_ADMIN)
     actor = actor_for(LANDLORD)
     with pytest.raises(Conflict, match="no administrator who can be mailed"):
         welcome_mails.resend_to_administrators(actor, lonely)
-    make_user(lonely, role=Role.CUSTOMER_ADMIN)
-    with pytest.raises(Conflict, match="no welcome mail among its e-mail templates"):
+    make_user(lonely, role=Role.CUSTOMER_ADMIN, status=UserStatus.SUSPENDED)
+    with pytest.raises(Conflict, match="no administrator who can be mailed"):
         welcome_mails.resend_to_administrators(actor, lonely)
+    with pytest.raises(Conflict, match="no welcome mail among its e-mail templates"):
+        welcome_mails.resend_to_administrators(actor, silent)
     assert count(AcceptedWelcome) == 0
 
 
@@ -226,6 +230,21 @@ def test_languages_that_carry_different_passwords_are_refused(app_context: Flask
     )
     db.session.commit()
     with pytest.raises(Conflict, match="different passwords"):
+        welcome_mails.resend_to_administrators(actor_for(LANDLORD), customer)
+    assert count(AcceptedWelcome) == 0
+
+
+def test_a_text_that_cannot_be_filled_is_refused(app_context: Flask) -> None:
+    customer = make_customer()
+    make_user(customer, role=Role.CUSTOMER_ADMIN)
+    version = get_current_version(make_welcome(customer))
+    db.session.execute(
+        sa.update(EmailTemplateText)
+        .where(EmailTemplateText.version_id == version.id)
+        .values(text="((shoe size))")
+    )
+    db.session.commit()
+    with pytest.raises(Conflict, match="cannot be sent"):
         welcome_mails.resend_to_administrators(actor_for(LANDLORD), customer)
     assert count(AcceptedWelcome) == 0
 
