@@ -106,7 +106,7 @@ def passive(view: View) -> View:
     return view
 
 
-def access_demanded(view: Callable[..., Any]) -> str | None:
+def access_demanded(view: Callable[..., Any] | None) -> str | None:
     """What a view demands, None when it says nothing."""
     demanded: str | None = getattr(view, _ACCESS, None)
     return demanded
@@ -205,7 +205,7 @@ def _add_headers(response: Response) -> Response:
     headers["X-Request-ID"] = g.get("request_id", "")
     if request.endpoint != "static":
         headers.setdefault("Cache-Control", "no-store")
-        if not is_api_request():
+        if access_demanded(current_app.view_functions.get(request.endpoint or "")) != "api":
             response.vary.add("HX-Request")
             response.vary.add("Cookie")
     if get_settings().public_url.startswith("https://"):
