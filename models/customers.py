@@ -45,6 +45,7 @@ class Customer(Base):
         sa.CheckConstraint("custno > 0", name="custno_positive"),
         sa.CheckConstraint("web_id <> '' AND web_id = upper(web_id)", name="web_id_upper"),
         sa.CheckConstraint("upn_suffix = lower(upn_suffix)", name="upn_suffix_lower"),
+        sa.Index("ix_customers_by_number", "group_id", "custno"),
         sa.Index("ix_customers_group_id_name_key", "group_id", "name_key", "id"),
         *_searched(),
     )

@@ -373,6 +373,7 @@ def upgrade() -> None:
     op.add_column(
         "customers", sa.Column("version", sa.Integer(), server_default="1", nullable=False)
     )
+    op.create_index("ix_customers_by_number", "customers", ["group_id", "custno"], unique=False)
     for name, column in _SEARCHED.items():
         op.create_index(
             f"ix_customers_in_group_by_{name}",
@@ -420,6 +421,7 @@ def downgrade() -> None:
     with _changes("mailings") as changes:
         changes.drop_column("credential_id")
     op.drop_column("users", "version")
+    op.drop_index("ix_customers_by_number", "customers")
     for name in _SEARCHED:
         op.drop_index(f"ix_customers_in_group_by_{name}", "customers")
     op.drop_column("customers", "version")
