@@ -55,7 +55,8 @@ from services.command_plans import (
     Steering,
 )
 from services.errors import InvalidInput
-from services.mailing_confirmations import render_first, skip_reason
+from services.mailing_confirmations import render_first
+from services.mailing_freezes import skip_reason
 
 # A text can name tens of thousands of customers on a thousand lines; a plan is read by people.
 ROWS_PER_LINE = 1_000

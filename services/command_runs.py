@@ -64,8 +64,8 @@ from services.command_plans import (
     SteeringAction,
 )
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
-from services.mailing_confirmations import USERS_OF_BUNDLES, freeze_mailing
 from services.mailing_controls import change_state
+from services.mailing_freezes import USERS_OF_BUNDLES, freeze_mailing
 from services.mailings import count_skipped
 from services.paging import Page, keyset_page, parse_id_key
 from services.transactions import run_session_transaction

@@ -15,14 +15,8 @@ from services.actors import Actor, Permission
 from services.bundles import OwnBundles
 from services.domain_names import ascii_login
 from services.errors import Conflict, InvalidInput, InvalidInputs
-from services.mailing_confirmations import (
-    NAMED_USERS,
-    USERS_OF_BUNDLES,
-    Audience,
-    accept_mailing,
-    choose_mail,
-    lane_for,
-)
+from services.mailing_confirmations import accept_mailing, choose_mail, lane_for
+from services.mailing_freezes import NAMED_USERS, USERS_OF_BUNDLES, Audience
 from services.transactions import run_session_transaction
 
 MOST_USERS = 1000

@@ -30,7 +30,8 @@ from services.actors import Actor, Permission
 from services.audit_events import insert_events, record_event
 from services.bulk_rows import load_rows
 from services.errors import Conflict, InvalidInput, InvalidInputs, NotFound, Stale
-from services.mailing_confirmations import NAMED_USERS, ChosenMail, lane_for
+from services.mailing_confirmations import ChosenMail, lane_for
+from services.mailing_freezes import NAMED_USERS
 from services.transactions import run_session_transaction
 from services.user_rules import NewUser, UserRules
 

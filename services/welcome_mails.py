@@ -37,12 +37,8 @@ from services import email_templates
 from services.actors import Actor, Permission
 from services.audit_events import insert_event
 from services.errors import Conflict
-from services.mailing_confirmations import (
-    ADMINISTRATORS,
-    recipients_of,
-    replace_older,
-    resets_of,
-)
+from services.mailing_confirmations import resets_of
+from services.mailing_freezes import ADMINISTRATORS, recipients_of, replace_older
 from services.transactions import run_transaction
 
 _EXPANDED_AT_ONCE = 200
