@@ -12,7 +12,10 @@ from models.base import Base, IntPk, utcnow
 
 
 class AuditEvent(Base):
-    """`action` is `noun.past`; `object_type` and `object_id` name what it was done to."""
+    """`action` is `noun.past`; `object_type` and `object_id` name what it was done to.
+
+    `behalf_id` and `behalf_login` are of the person that the actor was signed in as.
+    """
 
     __tablename__ = "audit_events"
     __table_args__ = (
@@ -24,6 +27,8 @@ class AuditEvent(Base):
     at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
     actor_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
     actor_login: Mapped[str] = mapped_column(sa.String(320), default="")
+    behalf_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
+    behalf_login: Mapped[str] = mapped_column(sa.String(320), default="", server_default="")
     address: Mapped[str] = mapped_column(sa.String(64), default="")
     action: Mapped[str] = mapped_column(sa.String(64))
     customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("customers.id"))

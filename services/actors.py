@@ -51,6 +51,21 @@ class Permission(StrEnum):
     WEBHOOKS_READ = "webhooks.read"
     WEBHOOKS_EDIT = "webhooks.edit"
     CREDENTIALS_MANAGE = "credentials.manage"
+    CUSTOMERS_CLOSE = "customers.close"
+    IMPERSONATE = "customers.impersonate"
+    BUNDLES_EDIT = "bundles.edit"
+    GROUPS_MANAGE = "groups.manage"
+    SERVICE_TEMPLATES_EDIT = "service_templates.edit"
+    TEMPLATES_READ = "templates.read"
+    TEMPLATES_EDIT = "templates.edit"
+    USERS_ADD = "users.add"
+    USERS_SUSPEND = "users.suspend"
+    USERS_DELETE = "users.delete"
+    USERS_IMPORT = "users.import"
+    USERS_EXPORT = "users.export"
+    PROFILES_EDIT = "profiles.edit"
+    STAFF_MANAGE = "staff.manage"
+    AUDIT_READ = "audit.read"
 
 
 _READ = frozenset({Permission.USERS_READ, Permission.MAILINGS_READ, Permission.PARAMETERS_READ})
@@ -62,9 +77,15 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.WEBHOOKS_READ,
         Permission.WEBHOOKS_EDIT,
         Permission.CREDENTIALS_MANAGE,
+        Permission.GROUPS_MANAGE,
+        Permission.SERVICE_TEMPLATES_EDIT,
+        Permission.STAFF_MANAGE,
     },
     Role.AUDITOR: _READ
     | {
+        Permission.TEMPLATES_READ,
+        Permission.USERS_EXPORT,
+        Permission.AUDIT_READ,
         Permission.CUSTOMERS_READ,
         Permission.COMMANDS_READ,
         Permission.REQUESTS_READ,
@@ -76,6 +97,13 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.PARAMETERS_EDIT,
         Permission.SUPPRESSIONS_EDIT,
         Permission.USERS_EDIT,
+        Permission.USERS_ADD,
+        Permission.USERS_SUSPEND,
+        Permission.USERS_DELETE,
+        Permission.USERS_IMPORT,
+        Permission.USERS_EXPORT,
+        Permission.PROFILES_EDIT,
+        Permission.AUDIT_READ,
     },
     Role.SUPERVISOR: frozenset(),
     Role.USER: frozenset(),
@@ -97,6 +125,8 @@ GRANTS: dict[ApiScope, frozenset[Permission]] = {
         {
             Permission.CUSTOMERS_EDIT,
             Permission.USERS_EDIT,
+            Permission.USERS_ADD,
+            Permission.USERS_SUSPEND,
             Permission.SUPPRESSIONS_EDIT,
             Permission.TENANTS_REGISTER,
             Permission.WEBHOOKS_EDIT,
@@ -111,7 +141,9 @@ GRANTS: dict[ApiScope, frozenset[Permission]] = {
 class Actor:
     """A signed-in person, an API credential, or nobody for what the system does by itself.
 
-    A credential acts as an operator of its groups does, limited to what it was granted.
+    A credential acts as an operator of its groups does, limited to what it was granted. A member of
+    staff who has signed in as a customer's administrator acts as that one does, under his own
+    `user_id` and `login`; `behalf_id` and `behalf_login` are the administrator's.
     """
 
     user_id: int | None
@@ -122,6 +154,8 @@ class Actor:
     address: str = ""
     credential_id: int | None = None
     granted: frozenset[Permission] | None = None
+    behalf_id: int | None = None
+    behalf_login: str = ""
 
     @classmethod
     def from_user(cls, user: User, address: str = "") -> Actor:

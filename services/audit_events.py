@@ -76,6 +76,8 @@ def _values(
     return {
         "actor_id": actor.user_id,
         "actor_login": actor.login,
+        "behalf_id": actor.behalf_id,
+        "behalf_login": actor.behalf_login,
         "address": actor.address[:64],
         "action": action,
         "customer_id": customer_id,
