@@ -8,6 +8,7 @@ from models.api_credentials import (
     IdempotencyKey,
     KeyState,
 )
+from models.attachments import Attachment
 from models.audit_events import AuditEvent
 from models.base import Base, fold, is_storable, prefix_range, table_of, utcnow
 from models.bundles import Bundle, CustomerBundle
@@ -85,6 +86,7 @@ __all__ = [
     "ApiCredential",
     "ApiCredentialGroup",
     "ApiScope",
+    "Attachment",
     "Audience",
     "AuditEvent",
     "Base",

@@ -72,6 +72,10 @@ class Customer(Base):
     time_zone: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")
     language: Mapped[str] = mapped_column(sa.String(8), default="en", server_default="en")
     setup_instructions: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
+    setup_version: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Counts the changes of the setup instructions and their files."""
+    attachments_version: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The `setup_version` that last changed the files, 0 while there are none."""
     application_url: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
     connector: Mapped[str] = mapped_column(sa.String(32), default="local", server_default="local")
     platform_reference: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")

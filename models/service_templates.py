@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -13,6 +13,9 @@ from models.base import Base, IntPk, key_type, utcnow, word_type
 from models.bundles import Bundle
 from models.email_templates import EmailTemplate
 from models.groups import Group
+
+if TYPE_CHECKING:
+    from models.users import User
 
 
 class Audience(StrEnum):
@@ -103,8 +106,11 @@ class ServiceTemplateVersion(Base):
         )
     )
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    restored_from: Mapped[int | None]
+    """The number of the version that this one says again."""
 
     template: Mapped[ServiceTemplate] = relationship(foreign_keys=[template_id])
+    created_by: Mapped[User | None] = relationship(foreign_keys=[created_by_id])
     group: Mapped[Group] = relationship()
     options: Mapped[list[ServiceOption]] = relationship(order_by="ServiceOption.position")
     bundles: Mapped[list[Bundle]] = relationship(
