@@ -26,6 +26,7 @@ from models.email_templates import (
 from models.general_parameters import GeneralParameters, GeneralParametersVersion
 from models.groups import Group
 from models.mailings import AcceptedWelcome, Lane, Mailing, MailingCustomer, MailingState, MailLine
+from models.permission_profiles import PermissionProfile
 from models.platform_accounts import LocalPlatformAccount
 from models.provisioning import (
     LocalPlatformTenant,
@@ -40,6 +41,17 @@ from models.provisioning import (
     StepState,
 )
 from models.registration_links import InvitationState, RegistrationLink
+from models.second_factors import (
+    ChallengePurpose,
+    Passkey,
+    PasskeyChallenge,
+    PendingSignIn,
+    RecoveryCode,
+    SecurityNotice,
+    SecurityNoticeKind,
+    SignInPolicy,
+    TotpFactor,
+)
 from models.service_templates import (
     Audience,
     OptionKind,
@@ -51,6 +63,7 @@ from models.service_templates import (
     StartRule,
 )
 from models.sessions import ResetLink, SelectedUser, SignInSession, Throttle
+from models.staff_invitations import StaffInvitation, StaffInvitationState
 from models.subscription_requests import (
     NotificationKind,
     RequestCount,
@@ -60,6 +73,14 @@ from models.subscription_requests import (
     SubscriptionRequest,
 )
 from models.suppressions import Suppression
+from models.user_imports import (
+    WORKED_ON,
+    ImportRowState,
+    ImportState,
+    UserImport,
+    UserImportPiece,
+    UserImportRow,
+)
 from models.users import (
     CUSTOMER_ROLES,
     STAFF_ROLES,
@@ -81,6 +102,7 @@ from models.webhooks import (
 __all__ = [
     "CUSTOMER_ROLES",
     "STAFF_ROLES",
+    "WORKED_ON",
     "AcceptedWelcome",
     "AccountScheme",
     "ApiCredential",
@@ -91,6 +113,7 @@ __all__ = [
     "AuditEvent",
     "Base",
     "Bundle",
+    "ChallengePurpose",
     "CommandRun",
     "CommandRunState",
     "CommandSource",
@@ -111,6 +134,8 @@ __all__ = [
     "GeneralParametersVersion",
     "Group",
     "IdempotencyKey",
+    "ImportRowState",
+    "ImportState",
     "InvitationState",
     "KeyState",
     "Lane",
@@ -126,9 +151,14 @@ __all__ = [
     "OffPeakException",
     "OffPeakWindow",
     "OptionKind",
+    "Passkey",
+    "PasskeyChallenge",
+    "PendingSignIn",
+    "PermissionProfile",
     "ProvisioningPolicy",
     "ProvisioningRun",
     "ProvisioningStep",
+    "RecoveryCode",
     "RegistrationLink",
     "RequestCount",
     "RequestNotification",
@@ -137,14 +167,19 @@ __all__ = [
     "ResetLink",
     "Role",
     "RunState",
+    "SecurityNotice",
+    "SecurityNoticeKind",
     "SelectedUser",
     "ServiceOption",
     "ServiceTemplate",
     "ServiceTemplateBundle",
     "ServiceTemplateEmailTemplate",
     "ServiceTemplateVersion",
+    "SignInPolicy",
     "SignInSession",
     "SkipReason",
+    "StaffInvitation",
+    "StaffInvitationState",
     "StartRule",
     "StepName",
     "StepState",
@@ -152,8 +187,12 @@ __all__ = [
     "Suppression",
     "TemplateKind",
     "Throttle",
+    "TotpFactor",
     "User",
     "UserGroup",
+    "UserImport",
+    "UserImportPiece",
+    "UserImportRow",
     "UserStatus",
     "WebhookAttempt",
     "WebhookEndpoint",

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from models.base import ID, Base, IntPk, key_type, utcnow, word_type
 from models.bundles import Bundle
 from models.customers import Customer
+from models.permission_profiles import PermissionProfile
 
 LONG_AGO = "1970-01-01 00:00:00.000000"
 """Stands for "never" where a list sorts by a time that may be missing.
@@ -51,6 +52,13 @@ class WelcomeState(StrEnum):
 ADMINISTRATORS = sa.text("role = 'customer_admin'")
 """A customer's administrators, in the words of the index that finds them among a million users."""
 
+SUPERVISORS = sa.text("profile_id IS NOT NULL")
+"""A customer's supervisors, likewise."""
+
+
+STAFF = sa.text("role IN ('landlord', 'operator', 'auditor')")
+"""The provider's staff, in the words of the index that finds it among a million users."""
+
 
 def never_first(column: str) -> sa.ColumnElement[datetime]:
     """`users.<column>` with "never" as the earliest time, as its index has it."""
@@ -72,11 +80,21 @@ class User(Base, UserMixin):  # type: ignore[misc]
             ["customer_bundles.customer_id", "customer_bundles.bundle_id"],
             name="fk_users_bundle_of_customer",
         ),
+        sa.ForeignKeyConstraint(
+            ["customer_id", "profile_id"],
+            ["permission_profiles.customer_id", "permission_profiles.id"],
+            name="fk_users_profile_of_customer",
+        ),
         sa.CheckConstraint(
             "(role IN ('customer_admin', 'supervisor', 'user')) = (customer_id IS NOT NULL)",
             name="customer_by_role",
         ),
         sa.CheckConstraint("bundle_id IS NULL OR customer_id IS NOT NULL", name="bundle_needs"),
+        sa.CheckConstraint("profile_id IS NULL OR role = 'supervisor'", name="profile_by_role"),
+        sa.CheckConstraint(
+            "role <> 'supervisor' OR profile_id IS NOT NULL OR status = 'deleted'",
+            name="supervisor_has_profile",
+        ),
         sa.CheckConstraint("login <> ''", name="login_given"),
         sa.Index("ix_users_by_name", "customer_id", "name_key", "id"),
         sa.Index("ix_users_by_surname", "customer_id", "surname_key", "id"),
@@ -84,6 +102,7 @@ class User(Base, UserMixin):  # type: ignore[misc]
         sa.Index("ix_users_by_email", "customer_id", "email_key", "id"),
         sa.Index("ix_users_by_extension", "customer_id", "extension", "id"),
         sa.Index("ix_users_by_bundle", "customer_id", "bundle_id", "name_key", "id"),
+        sa.Index("ix_users_of_bundle", "bundle_id", "status"),
         sa.Index("ix_users_by_status", "customer_id", "status", "name_key", "id"),
         sa.Index("ix_users_by_welcome", "customer_id", "welcome_state", "name_key", "id"),
         sa.Index(
@@ -93,11 +112,13 @@ class User(Base, UserMixin):  # type: ignore[misc]
             sqlite_where=ADMINISTRATORS,
             postgresql_where=ADMINISTRATORS,
         ),
+        sa.Index("ix_users_staff", "name_key", "id", sqlite_where=STAFF, postgresql_where=STAFF),
     )
 
     id: Mapped[IntPk]
     customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("customers.id"))
     bundle_id: Mapped[int | None] = mapped_column(ID)  # Its key is composite, so it infers none.
+    profile_id: Mapped[int | None] = mapped_column(ID)
     role: Mapped[Role] = mapped_column(word_type(Role))
     status: Mapped[UserStatus] = mapped_column(
         word_type(UserStatus), default=UserStatus.ACTIVE, server_default="active"
@@ -116,6 +137,8 @@ class User(Base, UserMixin):  # type: ignore[misc]
     unconfirmed_hash: Mapped[str | None] = mapped_column(sa.String(255))
     must_change_password: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     all_groups: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    has_second_factor: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """Whether he has a confirmed key for one-time codes, or a passkey."""
     welcome_state: Mapped[WelcomeState] = mapped_column(
         word_type(WelcomeState), default=WelcomeState.NEVER, server_default="never"
     )
@@ -128,6 +151,9 @@ class User(Base, UserMixin):  # type: ignore[misc]
     customer: Mapped[Customer | None] = relationship(foreign_keys=[customer_id])
     bundle: Mapped[Bundle | None] = relationship(
         primaryjoin=lambda: sa.orm.foreign(User.bundle_id) == Bundle.id, viewonly=True
+    )
+    profile: Mapped[PermissionProfile | None] = relationship(
+        primaryjoin=lambda: sa.orm.foreign(User.profile_id) == PermissionProfile.id, viewonly=True
     )
 
     @property
@@ -166,4 +192,6 @@ class UserGroup(Base):
     user_id: Mapped[int] = mapped_column(
         sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
     )
-    group_id: Mapped[int] = mapped_column(sa.ForeignKey("groups.id"), primary_key=True)
+    group_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("groups.id"), primary_key=True, index=True
+    )

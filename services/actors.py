@@ -45,6 +45,7 @@ class Permission(StrEnum):
     PROVISIONING_PLAN = "provisioning.plan"
     PARAMETERS_READ = "parameters.read"
     PARAMETERS_EDIT = "parameters.edit"
+    SETUP_EDIT = "setup.edit"
     CUSTOMERS_EDIT = "customers.edit"
     USERS_EDIT = "users.edit"
     SUPPRESSIONS_EDIT = "suppressions.edit"
@@ -95,6 +96,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     | {
         Permission.MAILINGS_SEND,
         Permission.PARAMETERS_EDIT,
+        Permission.SETUP_EDIT,
         Permission.SUPPRESSIONS_EDIT,
         Permission.USERS_EDIT,
         Permission.USERS_ADD,
@@ -109,6 +111,31 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.USER: frozenset(),
     Role.PROSPECT: frozenset({Permission.REQUESTS_READ, Permission.TENANTS_REGISTER}),
 }
+
+DELEGABLE = PERMISSIONS[Role.CUSTOMER_ADMIN] - {Permission.PROFILES_EDIT}
+"""What a customer's administrators may share with supervisors: never the sharing itself."""
+
+NEEDS: dict[Permission, frozenset[Permission]] = {
+    **dict.fromkeys(DELEGABLE, frozenset({Permission.USERS_READ})),
+    Permission.USERS_READ: frozenset(),
+    Permission.MAILINGS_SEND: frozenset({Permission.USERS_READ, Permission.MAILINGS_READ}),
+    Permission.SUPPRESSIONS_EDIT: frozenset({Permission.USERS_READ, Permission.MAILINGS_READ}),
+    Permission.USERS_IMPORT: frozenset(
+        {Permission.USERS_READ, Permission.USERS_ADD, Permission.USERS_EDIT}
+    ),
+    Permission.PARAMETERS_READ: frozenset(),
+    Permission.PARAMETERS_EDIT: frozenset({Permission.PARAMETERS_READ}),
+}
+"""What else each of them needs to be of use, and what that needs in its turn."""
+
+
+def delegated(words: Collection[str]) -> frozenset[Permission]:
+    """What a permission profile of these words allows.
+
+    What an administrator may not do himself is none of it, nor is what lacks something it needs.
+    """
+    chosen = frozenset(each for each in DELEGABLE if each.value in words)
+    return frozenset(each for each in chosen if NEEDS[each] <= chosen)
 
 
 GRANTS: dict[ApiScope, frozenset[Permission]] = {
@@ -143,7 +170,8 @@ class Actor:
 
     A credential acts as an operator of its groups does, limited to what it was granted. A member of
     staff who has signed in as a customer's administrator acts as that one does, under his own
-    `user_id` and `login`; `behalf_id` and `behalf_login` are the administrator's.
+    `user_id` and `login`; `behalf_id` and `behalf_login` are the administrator's. A supervisor has
+    what his permission profile says at this moment.
     """
 
     user_id: int | None
@@ -166,6 +194,7 @@ class Actor:
             customer_id=user.customer_id,
             all_groups=user.all_groups or user.role is Role.LANDLORD,
             address=address,
+            granted=_granted_to(user),
         )
 
     @classmethod
@@ -208,10 +237,19 @@ class Actor:
             return permission in self.granted
         return self.role is not None and permission in PERMISSIONS[self.role]
 
+    def may_any(self, *permissions: Permission) -> bool:
+        return any(self.may(each) for each in permissions)
+
     def require(self, permission: Permission) -> None:
         """Raise Forbidden unless the actor's role has `permission`."""
         if not self.may(permission):
             raise Forbidden("Your role does not include this action.")
+
+
+def _granted_to(user: User) -> frozenset[Permission] | None:
+    if user.role is not Role.SUPERVISOR:
+        return None
+    return delegated(user.profile.permissions) if user.profile is not None else frozenset()
 
 
 _INVISIBLE = (CustomerStatus.CREATING, CustomerStatus.DELETED)
@@ -255,19 +293,47 @@ def get_numbered_customer(actor: Actor, groupno: int, custno: int) -> Customer:
     """The customer with this number, its group loaded. Raises NotFound outside the actor's scope,
     or when it belongs to another group."""
     found = None
-    if actor.is_staff and 0 < groupno < 2**31 and 0 < custno < 2**31:
-        found = db.session.scalar(
-            _numbered_customer(actor.all_groups, actor.credential_id is not None),
-            {
-                "groupno": groupno,
-                "custno": custno,
-                "credential": actor.credential_id,
-                "user": actor.user_id,
-            },
-        )
+    if (values := numbers_of(actor, groupno, custno)) is not None:
+        statement = _numbered_customer(actor.all_groups, actor.credential_id is not None)
+        found = db.session.scalar(statement, values)
     if found is None:
         raise NotFound("There is no such customer, or it is not yours to see.")
     return found
+
+
+def numbers_of(actor: Actor, groupno: int, custno: int) -> dict[str, int | None] | None:
+    """What `has_number` binds; None where no customer can be meant."""
+    if not (actor.is_staff and 0 < groupno < 2**31 and 0 < custno < 2**31):
+        return None
+    return {
+        "groupno": groupno,
+        "custno": custno,
+        "credential": actor.credential_id,
+        "user": actor.user_id,
+    }
+
+
+def has_number(all_groups: bool, by_credential: bool) -> sa.ColumnElement[bool]:
+    """The condition on `customers` for a number within a group, for an actor of such a kind.
+
+    First the group, then the number within it: a customer of a group that is out of reach is not
+    even looked at, so that its refusal takes as long as that of none.
+    """
+    if by_credential:
+        mine = sa.select(ApiCredentialGroup.group_id).where(
+            ApiCredentialGroup.credential_id == sa.bindparam("credential")
+        )
+    else:
+        mine = sa.select(UserGroup.group_id).where(UserGroup.user_id == sa.bindparam("user"))
+    group = aliased(Group)
+    reachable = sa.select(group.id).where(group.groupno == sa.bindparam("groupno"))
+    if not all_groups:
+        reachable = reachable.where(group.id.in_(mine))
+    return sa.and_(
+        Customer.group_id == reachable.scalar_subquery(),
+        Customer.custno == sa.bindparam("custno"),
+        Customer.status.not_in(_INVISIBLE),
+    )
 
 
 def get_staff_actor(login: str, address: str = "") -> Actor:
@@ -289,36 +355,22 @@ def get_staff_actor(login: str, address: str = "") -> Actor:
 @lru_cache(maxsize=4)
 def _numbered_customer(all_groups: bool, by_credential: bool) -> sa.Select[Customer]:
     """Built once: every call of the API for a customer asks, and building takes longer."""
-    if by_credential:
-        mine = sa.select(ApiCredentialGroup.group_id).where(
-            ApiCredentialGroup.credential_id == sa.bindparam("credential")
-        )
-    else:
-        mine = sa.select(UserGroup.group_id).where(UserGroup.user_id == sa.bindparam("user"))
-    # First the group, then the number within it: a customer of a group that is out of reach is not
-    # even looked at, so that its refusal takes as long as that of none.
-    group = aliased(Group)
-    reachable = sa.select(group.id).where(group.groupno == sa.bindparam("groupno"))
-    if not all_groups:
-        reachable = reachable.where(group.id.in_(mine))
     return (
         sa.select(Customer)
         .join(Customer.group)
         .options(contains_eager(Customer.group))
-        .where(
-            Customer.group_id == reachable.scalar_subquery(),
-            Customer.custno == sa.bindparam("custno"),
-            Customer.status.not_in(_INVISIBLE),
-        )
+        .where(has_number(all_groups, by_credential))
     )
 
 
-def get_customer(actor: Actor, web_id: str, permission: Permission) -> Customer:
-    """The customer `web_id`; NotFound outside the actor's scope, then Forbidden by role."""
+def get_customer(actor: Actor, web_id: str, *any_of: Permission) -> Customer:
+    """The customer `web_id`; NotFound outside the actor's scope, then Forbidden without any of
+    these permissions."""
     customer = db.session.scalar(
         sa.select(Customer).where(Customer.web_id == web_id, customers_in_scope(actor))
     )
     if customer is None:
         raise NotFound("There is no such customer, or it is not yours to see.")
-    actor.require(permission)
+    if not actor.may_any(*any_of):
+        raise Forbidden("Your role does not include this action.")
     return customer

@@ -18,6 +18,7 @@ from models import (
     EmailTemplateText,
     EmailTemplateVersion,
     Group,
+    PermissionProfile,
     RegistrationLink,
     Role,
     TemplateKind,
@@ -67,8 +68,23 @@ def make_customer(**changes: Any) -> Customer:
     return save(Customer(**values))
 
 
+def make_profile(customer: Customer, *permissions: str, **changes: Any) -> PermissionProfile:
+    """A permission profile of `customer` with these words of permissions."""
+    values: dict[str, Any] = {
+        "customer_id": customer.id,
+        "name": f"Profile {next(_numbers)}",
+        "permissions": [str(each) for each in permissions],
+        **changes,
+    }
+    values.setdefault("name_key", fold(values["name"]))
+    return save(PermissionProfile(**values))
+
+
 def make_user(customer: Customer | None = None, **changes: Any) -> User:
-    """A user of `customer` (or staff, when the role says so) with a chosen `password`."""
+    """A user of `customer` (or staff, when the role says so) with a chosen `password`.
+
+    A supervisor has a profile without any permission, unless another `profile_id` is given.
+    """
     number = next(_numbers)
     suffix = customer.upn_suffix if customer else "foyer.example"
     values: dict[str, Any] = {
@@ -80,6 +96,8 @@ def make_user(customer: Customer | None = None, **changes: Any) -> User:
         "customer_id": customer.id if customer else None,
         **changes,
     }
+    if values["role"] is Role.SUPERVISOR and customer and "profile_id" not in values:
+        values["profile_id"] = make_profile(customer).id
     if (password := values.pop("password", None)) is not None:
         values["password_hash"] = passwords.hash_generated(password)
     values.setdefault("login_key", fold(values["login"]))
