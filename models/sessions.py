@@ -12,9 +12,16 @@ from models.users import User
 
 
 class SignInSession(Base):
-    """A browser that is signed in. The cookie carries the token, the row only its hash."""
+    """A browser that is signed in. The cookie carries the token, the row only its hash.
+
+    `behalf` is the customer's administrator that a member of staff is signed in as, until
+    `behalf_until` at the latest.
+    """
 
     __tablename__ = "sign_in_sessions"
+    __table_args__ = (
+        sa.CheckConstraint("(behalf_id IS NULL) = (behalf_until IS NULL)", name="behalf_ends"),
+    )
 
     id: Mapped[IntPk]
     token_hash: Mapped[str] = mapped_column(sa.String(64), unique=True)
@@ -23,8 +30,14 @@ class SignInSession(Base):
     user_agent: Mapped[str] = mapped_column(sa.String(255), default="")
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     last_seen_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+    confirmed_at: Mapped[datetime | None]
+    """When its person proved once more who he is; the sign-in was the first time."""
 
-    user: Mapped[User] = relationship()
+    behalf_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
+    behalf_until: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship(foreign_keys=[user_id])
+    behalf: Mapped[User | None] = relationship(foreign_keys=[behalf_id])
 
 
 class SelectedUser(Base):

@@ -17,13 +17,20 @@ import sqlalchemy as sa
 from redis.exceptions import RedisError
 
 from extensions import db, get_settings, queues
-from models import DirectDebitNotice, RequestNotification, Suppression, fold, utcnow
+from models import (
+    DirectDebitNotice,
+    RequestNotification,
+    SecurityNotice,
+    Suppression,
+    fold,
+    utcnow,
+)
 from services import mail_lines, system_mails
 from services.smtp import ServerUnavailable
 
 log = logging.getLogger(__name__)
 
-Row = TypeVar("Row", RequestNotification, DirectDebitNotice)
+Row = TypeVar("Row", RequestNotification, DirectDebitNotice, SecurityNotice)
 
 _CLAIM_LASTS = timedelta(minutes=5)
 _MOST_AT_ONCE = 500

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from extensions import db, get_settings
-from models import DirectDebit, SubscriptionRequest, WebhookEndpoint, table_of
+from models import DirectDebit, SubscriptionRequest, TotpFactor, WebhookEndpoint, table_of
 from services.seals import SealBox, SealBroken, sealer
 from services.transactions import run_transaction
 
@@ -19,14 +19,16 @@ _AT_ONCE = 200
 
 def lasting_seals() -> list[tuple[sa.Column[int], sa.Column[bytes]]]:
     """The columns that hold them, each with the primary key of its table."""
-    debits, requests, endpoints = (
-        table_of(model).c for model in (DirectDebit, SubscriptionRequest, WebhookEndpoint)
+    debits, requests, endpoints, factors = (
+        table_of(model).c
+        for model in (DirectDebit, SubscriptionRequest, WebhookEndpoint, TotpFactor)
     )
     return [
         (debits.customer_id, debits.account_seal),
         (requests.id, requests.password_seal),
         (endpoints.id, endpoints.secret_seal),
         (endpoints.id, endpoints.previous_seal),
+        (factors.id, factors.secret_seal),
     ]
 
 
