@@ -1,8 +1,8 @@
-"""Users of a customer: the list behind the Users tab, its selection and its export."""
+"""Users of a customer: the list behind the Users tab, and its selection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -33,8 +33,6 @@ from models import (
 )
 from models.users import ADMINISTRATORS, LONG_AGO, never_first
 from services.actors import Actor, Permission
-from services.audit_events import record_event
-from services.csv_export import as_text
 from services.errors import InvalidInput, NotFound
 from services.paging import Page, keyset_page
 from services.transactions import upsert
@@ -117,7 +115,7 @@ def list_users(
 
     return keyset_page(
         lambda query: db.session.scalars(query).all(),
-        _matching(customer, wanted).options(joinedload(User.bundle)),
+        matching(customer, wanted).options(joinedload(User.bundle)),
         key=column,
         row_id=User.id.expression,
         key_of=key_of,
@@ -136,7 +134,8 @@ def _parse_time(raw: str) -> datetime:
         raise ValueError("beyond what a time can be") from None
 
 
-def _matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
+def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
+    """The users that a filter shows, in no order."""
     only_administrators = wanted.role is Role.CUSTOMER_ADMIN
     query = sa.select(User).where(
         # Few among a great many: without the customer beside it, no other index seems better.
@@ -288,71 +287,6 @@ def clear_selection(session_id: int, customer: Customer) -> None:
         )
     )
     db.session.commit()
-
-
-# --- Export ----------------------------------------------------------------------------------
-
-EXPORT_HEADER = (
-    "First name",
-    "Last name",
-    "Login",
-    "E-mail",
-    "Extension",
-    "Bundle",
-    "Status",
-    "Language",
-    "Last welcome mail",
-    "Last welcome mail at (UTC)",
-    "Last sign-in at (UTC)",
-)
-
-
-def export_users(
-    actor: Actor, customer: Customer, wanted: UserFilter, selected: Sequence[int] = ()
-) -> Iterator[tuple[str, ...]]:
-    """Rows of EXPORT_HEADER for the selected users, or for all that the filter shows.
-
-    The export is audited when it begins. Rows are read in batches, so memory stays flat.
-    """
-    actor.require(Permission.USERS_READ)
-    record_event(
-        actor,
-        "users.exported",
-        customer_id=customer.id,
-        object_type="customer",
-        object_id=customer.id,
-        detail={"selected": len(selected)} if selected else {"filtered": wanted.is_filtered},
-    )
-    db.session.commit()
-    query = _matching(customer, wanted)
-    if selected:
-        query = sa.select(User).where(User.customer_id == customer.id, User.id.in_(selected))
-    return _export_rows(query)
-
-
-def _export_rows(query: sa.Select[tuple[User]]) -> Iterator[tuple[str, ...]]:
-    columns = (
-        User.first_name,
-        User.last_name,
-        User.login,
-        User.email,
-        User.extension,
-        Bundle.name,
-        User.status,
-        User.language,
-        User.welcome_state,
-        User.welcome_at,
-        User.last_sign_in_at,
-    )
-    rows = (
-        query.with_only_columns(*columns)
-        .outerjoin(Bundle, Bundle.id == User.bundle_id)
-        .order_by(User.name_key, User.id)
-        .execution_options(yield_per=500)
-    )
-    with db.engine.connect() as connection:
-        for row in connection.execute(rows):
-            yield tuple(as_text(value) for value in row)
 
 
 def get_user_of(customer: Customer, user_id: int) -> User:

@@ -24,7 +24,14 @@ from blueprints.users.lists import (
 from config import LANGUAGES
 from extensions import get_settings
 from models import Bundle, Customer, TemplateKind
-from services import email_templates, mailing_confirmations, mailings, suppressions, users
+from services import (
+    email_templates,
+    mailing_confirmations,
+    mailings,
+    suppressions,
+    user_exports,
+    users,
+)
 from services.actors import Permission
 from services.errors import InvalidInput
 from services.paging import PAGE_SIZES
@@ -184,5 +191,5 @@ def _save_ticks(customer: Customer, form: SelectionForm) -> int:
 
 
 def _export(customer: Customer, shown: UserList, selected: Sequence[int]) -> Response:
-    rows = users.export_users(current_actor(), customer, shown.wanted, selected)
-    return csv_download(f"users-{customer.web_id}", users.EXPORT_HEADER, rows)
+    rows = user_exports.export_users(current_actor(), customer, shown.wanted, selected)
+    return csv_download(f"users-{customer.web_id}", user_exports.EXPORT_HEADER, rows)

@@ -11,9 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.csv_export import as_text, defuse, stream_csv
+from services.csv_export import as_text, defuse, stream_csv, undefuse
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", '=HYPERLINK("x")']
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\uff1d1",
+    "=cmd|' /C calc'!A0",
+    '=HYPERLINK("x")',
+]
 
 
 @pytest.mark.parametrize("cell", FORMULAS)
@@ -21,9 +32,14 @@ def test_a_formula_becomes_text(cell: str) -> None:
     assert defuse(cell) == f"'{cell}"
 
 
-@pytest.mark.parametrize("cell", ["", "Ada", "1=1", "'=1", "a@b.example", "12-3", "O'Brien"])
+@pytest.mark.parametrize("cell", ["", "Ada", "1=1", "a@b.example", "12-3", "O'Brien", "'t Hart"])
 def test_other_cells_stay_as_they_are(cell: str) -> None:
     assert defuse(cell) == cell
+
+
+@pytest.mark.parametrize("cell", [*FORMULAS, "'=1", "''+1", "'", "''", "'t Hart", "\uff1d1", "x"])
+def test_what_was_defused_comes_back(cell: str) -> None:
+    assert undefuse(defuse(cell)) == cell
 
 
 def read_back(header: list[str], rows: Sequence[tuple[str, ...]]) -> list[list[str]]:
@@ -41,7 +57,7 @@ def test_every_cell_comes_back_and_none_is_a_formula(rows: list[tuple[str, ...]]
     assert header == ["A", "B"]
     assert len(found) == len(rows)
     for given_row, row in zip(rows, found, strict=True):
-        assert [cell.removeprefix("'") for cell in row] == [c.removeprefix("'") for c in given_row]
+        assert tuple(undefuse(cell) for cell in row) == given_row
         assert not [cell for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
