@@ -122,11 +122,11 @@ def _add(
         faults += [(f"{prefix}{field}", message) for field, message in wrong]
 
     def work() -> AddedUsers:
-        _lock_customer(customer)
+        lock_customer(customer)
         found = [*faults, *_find_taken(judged, rows, prefixes)]
         if found:
             raise InvalidInputs(sorted(found, key=lambda fault: _row_of(fault[0])))
-        added = AddedUsers(_insert(actor, customer, judged), None)
+        added = AddedUsers(insert_users(actor, customer, judged), None)
         if mail is not None:
             mailing = mailing_confirmations.accept_mailing(
                 actor,
@@ -176,7 +176,7 @@ def _run(work: Callable[[], T]) -> T:
         raise
 
 
-def _lock_customer(customer: Customer) -> None:
+def lock_customer(customer: Customer) -> None:
     """Changes nothing, but from here on everybody else who changes the customer's users waits."""
     customers = table_of(Customer)
     locked = db.session.connection().execute(
@@ -241,7 +241,16 @@ _TOLD = (
 """What an audit event says of a user."""
 
 
-def _insert(actor: Actor, customer: Customer, judged: list[dict[str, Any]]) -> list[AddedUser]:
+def insert_users(
+    actor: Actor,
+    customer: Customer,
+    judged: list[dict[str, Any]],
+    detail: dict[str, Any] | None = None,
+) -> list[AddedUser]:
+    """Insert users whose columns were judged, with an event for each, in the session's transaction.
+
+    The caller holds the customer's lock; `detail` is added to what the events say.
+    """
     connection = db.session.connection()
     same = {"customer_id": customer.id, "created_at": utcnow()}
     try:
@@ -267,7 +276,8 @@ def _insert(actor: Actor, customer: Customer, judged: list[dict[str, Any]]) -> l
         customer_id=customer.id,
         object_type="user",
         details={
-            ids[values["login_key"]]: {name: values[name] for name in _TOLD} for values in judged
+            ids[values["login_key"]]: {name: values[name] for name in _TOLD} | (detail or {})
+            for values in judged
         },
     )
     return [AddedUser(ids[values["login_key"]], values["login"]) for values in judged]
@@ -300,7 +310,7 @@ def update_user(
         values, faults = rules.judge_changes(user, given)
         if faults:
             raise InvalidInputs(faults)
-        before, after = _differences(user, values)
+        before, after = differences(user, values)
         if user.role is Role.CUSTOMER_ADMIN and after.get("role", user.role) is not user.role:
             _require_another_administrator(customer, user)
         if "email" in after:
@@ -361,7 +371,7 @@ def resume_user(actor: Actor, customer: Customer, user_id: int) -> User:
 
 def _take(customer: Customer, user_id: int, versions: Collection[int] | None = None) -> User:
     """The user as he is now; nobody else changes the customer's users until the commit."""
-    _lock_customer(customer)
+    lock_customer(customer)
     user = _load(customer, user_id)
     if versions is not None and user.version not in versions:
         raise Stale(
@@ -400,7 +410,7 @@ def _require_another_administrator(customer: Customer, user: User) -> None:
         )
 
 
-def _differences(user: User, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def differences(user: User, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the audit trail says of a change: the fields that differ, before and after."""
     old = {name: getattr(user, name) for name in _TOLD if name != "bundle"}
     old["bundle"] = user.bundle.name if user.bundle is not None else ""

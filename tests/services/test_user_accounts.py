@@ -240,13 +240,13 @@ def test_a_bundle_that_was_taken_away_at_that_moment_adds_nobody(
 ) -> None:
     """Between the look at the bundles and the insert: the constraint holds, and it is told."""
     bundle = make_bundle(kenton)
-    lock = user_accounts._lock_customer
+    lock = user_accounts.lock_customer
 
     def take_away(customer: Customer) -> None:
         lock(customer)
         db.session.execute(sa.delete(CustomerBundle).where(CustomerBundle.bundle_id == bundle.id))
 
-    monkeypatch.setattr(user_accounts, "_lock_customer", take_away)
+    monkeypatch.setattr(user_accounts, "lock_customer", take_away)
     with pytest.raises(Conflict, match="at the same moment"):
         add(kenton, bundle=bundle.name)
     assert events() == []
