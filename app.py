@@ -21,6 +21,7 @@ from blueprints.provisioning.views import bp as provisioning
 from blueprints.registration.entry import entry_bp as registration
 from blueprints.registration.invitations import invitations_bp as invitations
 from blueprints.registration.wizard import wizard_bp as wizard
+from blueprints.setup.views import bp as setup
 from blueprints.suppressions.views import bp as suppressions
 from blueprints.system.views import bp as system
 from blueprints.tenant_creation.actions import actions_bp as request_actions
@@ -46,6 +47,7 @@ BLUEPRINTS = (
     registration,
     request_actions,
     request_notifications,
+    setup,
     suppressions,
     system,
     tenant_creation,

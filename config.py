@@ -163,6 +163,9 @@ class Settings:
     dns_servers: tuple[tuple[str, int], ...]
     selection_limit: int
     recent_mail_minutes: int
+    attachment_file_kb: int
+    attachment_total_kb: int
+    attachment_files: int
     delivery_connections: int
     delivery_chunk: int
     delivery_jobs: int
@@ -257,6 +260,9 @@ class Settings:
             dns_servers=_dns_servers(read, "DNS_SERVERS"),
             selection_limit=read.integer("SELECTION_LIMIT", 25, 1, 500),
             recent_mail_minutes=read.integer("RECENT_MAIL_MINUTES", 10, 0, 1440),
+            attachment_file_kb=read.integer("ATTACHMENT_FILE_KB", 2000, 1, 20_000),
+            attachment_total_kb=read.integer("ATTACHMENT_TOTAL_KB", 3000, 1, 20_000),
+            attachment_files=read.integer("ATTACHMENT_FILES", 5, 0, 20),
             delivery_connections=read.integer("DELIVERY_CONNECTIONS", 2, 1, 32),
             delivery_chunk=read.integer("DELIVERY_CHUNK", 1000, 1, 1000),
             delivery_jobs=read.integer("DELIVERY_JOBS", 4, 1, 64),

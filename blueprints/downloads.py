@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from flask import Response, stream_with_context
 
 from models import utcnow
+from services.attachment_parts import AttachedFile
 from services.csv_export import stream_csv
 
 
@@ -16,4 +17,12 @@ def csv_download(name: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     response.headers.set(
         "Content-Disposition", "attachment", filename=f"{name}-{utcnow():%Y-%m-%d}.csv"
     )
+    return response
+
+
+def file_download(file: AttachedFile) -> Response:
+    """A file that somebody uploaded, to be kept and never shown: whatever is in it does nothing."""
+    response = Response(file.content, content_type=file.content_type)
+    response.headers.set("Content-Disposition", "attachment", filename=file.name)
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response

@@ -85,6 +85,8 @@ def nav_items() -> list[NavItem]:
         href = url_for("mailings.index", web_id=web_id)
         label = "Customer mailings" if current_user.is_staff else "Mailings"
         items.append(NavItem(label, "mail", href, here == "mailings"))
+        href = url_for("setup.index", web_id=web_id)
+        items.append(NavItem("Setup instructions", "life-buoy", href, here == "setup"))
         if actor.may(Permission.PARAMETERS_READ):
             href = url_for("parameters.index", web_id=web_id)
             label = "General parameters"

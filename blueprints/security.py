@@ -10,6 +10,7 @@ from flask import Flask, Response, abort, current_app, flash, g, redirect, reque
 from flask_login import current_user
 
 from blueprints.api.problems import is_api_request
+from config import Settings
 from extensions import get_settings, login_manager
 from models import Customer, SignInSession, User
 from services import sign_ins
@@ -18,6 +19,7 @@ from services.actors import Actor, Permission, get_customer
 View = TypeVar("View", bound=Callable[..., Any])
 
 _ACCESS = "access_demanded"
+_UPLOADS = "bytes_accepted"
 SESSION_TOKEN = "sign_in"  # noqa: S105
 CAME_BY_LINK = "came_by_link"
 
@@ -106,6 +108,19 @@ def passive(view: View) -> View:
     return view
 
 
+def takes_files(most: Callable[[Settings], int]) -> Callable[[View], View]:
+    """Forms for this may carry files; `most` says how many bytes the whole of one may have.
+
+    It is the outermost decorator. Nothing is read of what somebody sends who may not ask for it.
+    """
+
+    def decorate(view: View) -> View:
+        setattr(view, _UPLOADS, most)
+        return view
+
+    return decorate
+
+
 def access_demanded(view: Callable[..., Any] | None) -> str | None:
     """What a view demands, None when it says nothing."""
     demanded: str | None = getattr(view, _ACCESS, None)
@@ -186,6 +201,14 @@ def _check_access() -> Any:
     return None
 
 
+def _allow_files() -> None:
+    """Before anything reads the form: what carries files may be larger than other requests."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    most = getattr(view, _UPLOADS, None)
+    if most is not None:
+        request.max_content_length = most(get_settings())
+
+
 def _refuse_nameless_fields() -> None:
     """No browser sends a field without a name, and the check of the CSRF token fails over one."""
     if is_api_request():
@@ -218,5 +241,6 @@ def init_app(app: Flask) -> None:
     login_manager.unauthorized_handler(ask_to_sign_in)
 
     app.before_request(_check_access)
+    app.before_request(_allow_files)
     app.before_request(_refuse_nameless_fields)
     app.after_request(_add_headers)

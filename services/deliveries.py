@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from connectors import AccountPassword, Refusal, get_connector
 from connectors.base import ConnectorUnavailable
 from extensions import db, get_settings
-from models import Delivery, DeliveryClaim, Lane, Mailing, MailingState, utcnow
+from models import Delivery, DeliveryClaim, Lane, Mailing, MailingState, TemplateKind, utcnow
 from services import (
     claim_recovery,
     delivery_claims,
@@ -35,14 +35,15 @@ from services import (
     mail_lines,
     messages,
     recipients,
+    setup_instructions,
 )
 from services.bounce_addresses import BounceAddresses
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.delivery_journal import Journal
 from services.delivery_results import Outcome, Result, after_trouble, record_results
 from services.mail_rates import MailRates
-from services.mail_wires import MailWires
-from services.smtp import Answer, Mail, SmtpConnection
+from services.mail_wires import TOO_LARGE, MailWires
+from services.smtp import Answer, Mail, SmtpConnection, too_large_words
 from services.smtp import Outcome as Verdict
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ _SOON_SECONDS = 2.0
 """What is due again within this time is waited for."""
 _DEFERRED_SECONDS = 1.0
 """When a mail that found no place under a ceiling is looked at again."""
+_ATTACHMENT_BYTES_KEPT = 16_000_000
+_LONGEST_ANSWER = 500
 
 
 def deliver_mailing(mailing_id: int, interrupted: Callable[[], bool] = lambda: False) -> bool:
@@ -166,7 +169,7 @@ class _Slice:
         self._done = 0
         self._domain = settings.mail_default_sender.rpartition("@")[2]
         self._folder = settings.var_dir
-        self._composer = Composer(job.template_version_id)
+        self._composer = Composer(job.template_version_id, job.kind)
         self._claims_at: float | None = 0.0
         self._has_deferred = False
         self._chunks: dict[str, _Chunk] = {}
@@ -372,6 +375,8 @@ class _Slice:
             self._settle(chunk, after_trouble(delivery, code, text, in_doubt=answer.in_doubt))
         else:
             in_doubt = delivery.in_doubt
+            if mail.tail and code == TOO_LARGE:
+                text = f"{too_large_words(mail)} It said: {text}"[:_LONGEST_ANSWER]
             self._settle(chunk, Result(delivery, Outcome.FAILED, code, text, in_doubt=in_doubt))
 
     def _release_rest(self, chunk: _Chunk) -> None:
@@ -427,11 +432,13 @@ def _platform_refused(delivery: ClaimedDelivery, refusal: Refusal) -> Result:
 class Composer:
     """Writes a template version's mails: its texts are prepared once per language."""
 
-    def __init__(self, version_id: int) -> None:
+    def __init__(self, version_id: int, kind: TemplateKind) -> None:
+        """Welcome mails carry the files of the customer's setup instructions."""
         self._version_id = version_id
         self._senders = BounceAddresses(get_settings())
         self._values = recipients.RecipientValues(get_settings())
         self._prepared: dict[str, messages.PreparedMessage] = {}
+        self._attachments = AttachmentsKept() if kind is TemplateKind.WELCOME else None
 
     def compose(self, delivery: ClaimedDelivery, tag: Any = None) -> Mail:
         """The mail, ready for the wire. Raises ValueError when it cannot be written."""
@@ -439,8 +446,12 @@ class Composer:
             self._prepared = email_templates.prepare_texts(self._version_id)
         user, customer = delivery.recipient, delivery.customer
         address, needs_smtputf8 = mail_headers.envelope_address(delivery.email)
-        language = recipients.pick_language_for(user, customer, self._prepared)
-        message = self._prepared[language].render(
+        prepared = self._prepared[recipients.pick_language_for(user, customer, self._prepared)]
+        tail = b""
+        if self._attachments is not None and customer and customer.attachments_version:
+            tail = self._attachments.of(user.customer_id, customer.attachments_version)
+            prepared = prepared.before_attachments if tail else prepared
+        message = prepared.render(
             self._values.values_for(user, customer, delivery.bundle, delivery.credentials),
             to_name=recipients.full_name(user),
             to_address=delivery.email,
@@ -448,7 +459,31 @@ class Composer:
             date=delivery.dated_at,
             envelope_to=address,
         )
-        return Mail(self._senders.address_for(delivery.id), address, message, needs_smtputf8, tag)
+        sender = self._senders.address_for(delivery.id)
+        return Mail(sender, address, message, needs_smtputf8, tag, tail)
+
+
+class AttachmentsKept:
+    """Customers' files as they go over the wire, kept for the next of their users.
+
+    What is kept is bounded in bytes, but for the latest customer's.
+    """
+
+    def __init__(self, most: int = _ATTACHMENT_BYTES_KEPT) -> None:
+        self._most = most
+        self._bytes = 0
+        self._kept: dict[tuple[int, int], bytes] = {}
+
+    def of(self, customer_id: int, version: int) -> bytes:
+        """The files of a customer; `version` is its `attachments_version`."""
+        key = (customer_id, version)
+        if (found := self._kept.get(key)) is None:
+            found = setup_instructions.prepare_attachments(customer_id)
+            self._kept[key] = found
+            self._bytes += len(found)
+            while self._bytes > self._most and len(self._kept) > 1:
+                self._bytes -= len(self._kept.pop(next(iter(self._kept))))
+        return found
 
 
 def list_waiting_mailings() -> list[tuple[int, Lane, int]]:

@@ -94,6 +94,7 @@ class ClaimedCustomer(NamedTuple):
     setup_instructions: str
     application_url: str
     connector: str
+    attachments_version: int
 
 
 class ClaimedBundle(NamedTuple):

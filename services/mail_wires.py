@@ -25,7 +25,8 @@ from services.smtp import (
 
 _TROUBLES_THAT_BLOCK = 3
 _CLOSING_DOWN = 421
-_TOO_LARGE = 552
+TOO_LARGE = 552
+"""The code for a message that is larger than the server takes (RFC 1870)."""
 
 
 def smtp_server() -> SmtpServer:
@@ -168,4 +169,4 @@ def concerns_all_mail(answer: Answer, needs_smtputf8: bool) -> bool:
         return True
     if answer.stage is not Stage.MAIL or answer.code is None:
         return False
-    return answer.code != _TOO_LARGE and not needs_smtputf8
+    return answer.code != TOO_LARGE and not needs_smtputf8

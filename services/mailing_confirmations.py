@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from extensions import db, get_settings
 from models import (
+    Attachment,
     Bundle,
     Customer,
     EmailTemplate,
@@ -21,9 +22,10 @@ from models import (
     Mailing,
     MailingState,
     SkipReason,
+    TemplateKind,
     User,
 )
-from services import email_templates, recipients
+from services import email_templates, recipients, setup_instructions
 from services.actors import Actor, Permission
 from services.errors import Conflict, InvalidInput, NotFound
 from services.mailing_freezes import NAMED_USERS, Audience, freeze_mailing, skip_reason
@@ -59,6 +61,8 @@ class MailingPreview:
     recipients: list[Recipient]
     message: RenderedMessage | None
     first: Recipient | None
+    files: list[Attachment]
+    """What goes with each mail, in this order."""
 
     @property
     def to_send(self) -> list[Recipient]:
@@ -132,6 +136,7 @@ def preview_mailing(
     first = next((row for row in rows if row.skip_reason is None), None)
     message = None if first is None else render_first(first, prepared)
     resets_portal, resets_application = resets_of(prepared)
+    is_welcome = template.kind is TemplateKind.WELCOME
     return MailingPreview(
         template=template,
         version=version,
@@ -140,6 +145,7 @@ def preview_mailing(
         recipients=listed,
         message=message,
         first=next((each for each in listed if each.skip_reason is None), None),
+        files=setup_instructions.list_files(customer) if is_welcome else [],
     )
 
 

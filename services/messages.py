@@ -6,13 +6,16 @@ and the quoted-printable form of the text between placeholders. `PreparedMessage
 the rest.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from email.utils import format_datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+from services.attachment_parts import MIXED_OPENING
 from services.mail_headers import (
     EnvelopeAddress,
     MessageError,
@@ -36,6 +39,7 @@ from services.placeholders import error_at, fields_of, parse
 
 # “=_” cannot occur in quoted-printable, so this never collides with a body.
 _BOUNDARY = "=_foyer"
+_CONTENT_TYPE = f'Content-Type: multipart/alternative; boundary="{_BOUNDARY}"'
 _MESSAGE_ID = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>")
 
 
@@ -70,6 +74,7 @@ class PreparedMessage:
         """`headers` are those that are the same for every recipient."""
         self.envelope_from = envelope_from
         self.language = language
+        self._headers = headers
         self._subject, self._text, self._html = subject, text, html
         self._placeholders = placeholders_of(subject, text, html)
         body = (
@@ -80,6 +85,21 @@ class PreparedMessage:
             f"\r\n--{_BOUNDARY}--\r\n",
         )
         self._layouts = Layouts(subject, body)
+
+    @cached_property
+    def before_attachments(self) -> PreparedMessage:
+        """The same message as the first part of one with attachments.
+
+        What it renders ends where an attachments' `wire_parts` go on.
+        """
+        return PreparedMessage(
+            envelope_from=self.envelope_from,
+            language=self.language,
+            subject=self._subject,
+            text=self._text,
+            html=self._html,
+            headers=self._headers.replace(_CONTENT_TYPE, f"{MIXED_OPENING}{_CONTENT_TYPE}"),
+        )
 
     @property
     def placeholders(self) -> frozenset[str]:
@@ -202,6 +222,6 @@ def _common_headers(sender: str, reply_to: str | None, language: str) -> tuple[s
         "X-Auto-Response-Suppress: All",
         f"Content-Language: {language}",
         "MIME-Version: 1.0",
-        f'Content-Type: multipart/alternative; boundary="{_BOUNDARY}"',
+        _CONTENT_TYPE,
     ]
     return envelope_from, "\r\n".join(lines) + "\r\n"

@@ -27,6 +27,7 @@ CUSTOMER_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     Customer.setup_instructions.label("setup_instructions"),
     Customer.application_url.label("application_url"),
     Customer.connector.label("connector"),
+    Customer.attachments_version.label("attachments_version"),
 )
 BUNDLE_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     Bundle.name.label("bundle_name"),

@@ -42,6 +42,7 @@ __all__ = [
     "SmtpServer",
     "Stage",
     "connect",
+    "too_large_words",
     "wait_for_any",
 ]
 
@@ -104,7 +105,8 @@ class Mail:
     """One message to one recipient.
 
     `message` is ready for the wire: CRLF line ends only, the last line ended, no line that starts
-    with a dot. `tag` is the caller's, to know the mail again.
+    with a dot. `tag` is the caller's, to know the mail again. `tail` follows `message` and is the
+    same for many mails, which share its bytes: their attachments.
     """
 
     envelope_from: str
@@ -112,6 +114,12 @@ class Mail:
     message: bytes = field(repr=False)
     smtputf8: bool = False
     tag: Any = None
+    tail: bytes = field(default=b"", repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes, without the closing dot."""
+        return len(self.message) + len(self.tail)
 
 
 _ENVELOPE = (Stage.MAIL, Stage.RCPT, Stage.DATA)
@@ -196,6 +204,7 @@ class SmtpConnection:
         self._pipelines = self._may_pipeline and client.has_extn("pipelining")
         self._places = _IN_LINE_PIPELINED if self._pipelines else _IN_LINE_PLAIN
         self._size_option = client.has_extn("size")
+        self._largest = _number(client.esmtp_features.get("size", ""))
         self._dsn_option = client.has_extn("dsn")
         self._begun = 0
         self._message_has_left = False
@@ -348,6 +357,10 @@ class SmtpConnection:
         if not _ADDRESSES.fullmatch(f"{mail.envelope_from}>{mail.rcpt}"):
             return self._refused_here("The e-mail address is not valid.")
         options = f" SIZE={len(mail.message)}" if self._size_option else ""
+        if mail.tail and self._size_option:
+            if 0 < self._largest < mail.size:
+                return self._refused_here(too_large_words(mail, self._largest))
+            options = f" SIZE={mail.size}"
         if self._dsn_option:
             # A report needs no more of a mail than its headers: the rest carries passwords.
             options += " RET=HDRS"
@@ -538,8 +551,12 @@ class SmtpConnection:
             self._end_refused()
 
     def _send_message(self) -> None:
-        self._unsent += self._line[0].mail.message
-        self._queued += len(self._line[0].mail.message)
+        mail = self._line[0].mail
+        self._unsent += mail.message
+        self._queued += len(mail.message)
+        if mail.tail:
+            self._unsent += mail.tail
+            self._queued += len(mail.tail)
         self._queue(b".\r\n", (Stage.MESSAGE,))
         self._message_end = self._queued
         self._message_has_left = True
@@ -581,3 +598,21 @@ class SmtpConnection:
 
 def _goes_on(stage: Stage, reply: _Reply) -> bool:
     return reply.code == 354 if stage is Stage.DATA else reply.positive
+
+
+def _number(text: str) -> int:
+    """A limit that the server states; 0 for none."""
+    return int(text) if len(text) < 19 and text.isascii() and text.isdecimal() else 0
+
+
+def too_large_words(mail: Mail, largest: int = 0) -> str:
+    """What to say of a mail that the server finds too large for its attachments' sake.
+
+    `largest` is the server's limit in bytes, 0 where it does not say.
+    """
+    limit = f" The server takes {largest / 1_000_000:.1f} MB at most." if largest else ""
+    return (
+        f"The mail server does not take a mail of {mail.size / 1_000_000:.1f} MB, which this one "
+        f"has with the files of the setup instructions.{limit} Remove files, or have the server "
+        "take larger mails; then send it again."
+    )

@@ -17,15 +17,16 @@ from blueprints.account.forms import (
     ForgotPasswordForm,
     SignInForm,
 )
-from blueprints.forms import refuse
+from blueprints.downloads import file_download
+from blueprints.forms import LARGEST_ID, refuse
 from blueprints.htmx import go, respond
 from blueprints.pages import THEMES, home_for
 from blueprints.security import SESSION_TOKEN, current_actor, public, session_token, signed_in
 from config import LANGUAGES, Registration
 from extensions import get_settings, queues
 from models import Role
-from services import reset_links, sign_ins
-from services.errors import InvalidInput, Throttled
+from services import reset_links, setup_instructions, sign_ins
+from services.errors import InvalidInput, NotFound, Throttled
 from services.passwords import MIN_LENGTH
 
 log = logging.getLogger(__name__)
@@ -230,9 +231,22 @@ def profile() -> Response:
 @signed_in
 def services() -> Response:
     """What a customer's user has, and how to set it up."""
+    customer = current_user.customer
     return respond(
-        "account/services.html", customer=current_user.customer, bundle=current_user.bundle
+        "account/services.html",
+        customer=customer,
+        bundle=current_user.bundle,
+        files=setup_instructions.list_files(customer) if customer is not None else [],
     )
+
+
+@bp.get(f"/account/services/files/<int(max={LARGEST_ID}):file_id>")
+@signed_in
+def setup_file(file_id: int) -> Response:
+    """A file of the customer's setup instructions, for its users."""
+    if current_user.customer is None:
+        raise NotFound("There is no such file any more.")
+    return file_download(setup_instructions.get_file(current_user.customer, file_id))
 
 
 @bp.post("/account/theme")
