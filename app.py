@@ -10,6 +10,8 @@ import cli
 from blueprints import errors, pages, request_ids, security
 from blueprints.account.views import bp as account
 from blueprints.api_access.views import bp as credentials
+from blueprints.audit.views import bp as audit
+from blueprints.audit.views import customer_bp as customer_audit
 from blueprints.commands.views import bp as commands
 from blueprints.customer_home.views import bp as customer_home
 from blueprints.customers.views import bp as customers
@@ -34,8 +36,10 @@ from extensions import csrf, db, login_manager, migrate, queues
 
 BLUEPRINTS = (
     account,
+    audit,
     commands,
     credentials,
+    customer_audit,
     customer_home,
     customers,
     hooks,

@@ -70,6 +70,9 @@ def nav_items() -> list[NavItem]:
     if actor.may(Permission.PROVISIONING_READ):
         href = url_for("provisioning.index")
         items.append(NavItem("Provisioning", "calendar-clock", href, here == "provisioning"))
+    if actor.may(Permission.AUDIT_READ) and actor.may(Permission.CUSTOMERS_READ):
+        href = url_for("audit.index")
+        items.append(NavItem("Audit", "scroll-text", href, here == "audit"))
     if actor.may(Permission.CREDENTIALS_MANAGE):
         href = url_for("credentials.index")
         items.append(NavItem("API", "key-round", href, here == "credentials"))
@@ -91,6 +94,10 @@ def nav_items() -> list[NavItem]:
             href = url_for("parameters.index", web_id=web_id)
             label = "General parameters"
             items.append(NavItem(label, "sliders-horizontal", href, here == "parameters"))
+        if actor.may(Permission.AUDIT_READ):
+            href = url_for("customer_audit.index", web_id=web_id)
+            label = "Customer audit" if current_user.is_staff else "Audit"
+            items.append(NavItem(label, "scroll-text", href, here == "customer_audit"))
     at = request.endpoint
     if current_user.role in {Role.USER, Role.SUPERVISOR, Role.CUSTOMER_ADMIN}:
         href = url_for("account.services")

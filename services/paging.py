@@ -7,7 +7,7 @@ import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -30,6 +30,8 @@ def encode_cursor(direction: str, value: Any, row_id: int) -> str:
     """A cursor: `direction` is "a" (rows after) or "b" (rows before) the row named."""
     if isinstance(value, datetime):
         value = value.isoformat()
+    elif isinstance(value, int):
+        value = str(value)
     raw = json.dumps([direction, value, row_id], separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
 
@@ -72,11 +74,15 @@ def keyset_page(
 
 @dataclass(frozen=True, slots=True)
 class Strand:
-    """A part of a list that lies in the list's order: the rows of `query` by (`key`, `row_id`)."""
+    """A part of a list that lies in the list's order: the rows of `query` by (`key`, `row_id`).
+
+    Of these `bounded_page` shows the ones that fulfil `keep`, which no index needs to know.
+    """
 
     query: sa.Select[Any]
     key: sa.ColumnElement[Any]
     row_id: sa.ColumnElement[int]
+    keep: sa.ColumnElement[bool] | None = None
 
 
 _STRANDS_AT_ONCE = 100
@@ -117,6 +123,85 @@ def merged_page(
     pairs.sort(reverse=falling)
     shown, previous, following = _cut(pairs[: size + 1], place, lambda pair: pair, size)
     return Page(load([row_id for _, row_id in shown]), previous, following)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedPage(Page[T]):
+    """A page that may end early: `reached` is the key up to which rows were looked at, then."""
+
+    reached: Any = None
+
+
+def bounded_page(
+    fetch: Callable[[sa.Select[Any]], Sequence[Any]],
+    strands: Sequence[Strand],
+    *,
+    load: Callable[[list[int]], list[T]],
+    most: int,
+    parse_key: Callable[[str], Any] = str,
+    descending: bool = False,
+    size: int = 25,
+    cursor: str = "",
+) -> BoundedPage[T]:
+    """A page of what `strands` have together, each row once, as `merged_page` makes it.
+
+    Of a strand with `keep` up to `most` rows are looked at, however few of them fulfil it. Where
+    that does not fill the page, it ends there, and the next one goes on from that row.
+    """
+    place = _read_place(cursor, parse_key)
+    falling = descending != (place is not None and place.backwards)
+    pairs: set[tuple[Any, int]] = set()
+    for start in range(0, len(strands), _STRANDS_AT_ONCE):
+        parts = [
+            sa.select(_kept(each, place, most, descending=descending, size=size).subquery())
+            for each in strands[start : start + _STRANDS_AT_ONCE]
+        ]
+        pairs |= {(key, row_id) for key, row_id in fetch(sa.union_all(*parts))}
+    found = sorted(pairs, reverse=falling)
+    horizon = None
+    if len(found) <= size:
+        edges = [
+            (key, row_id)
+            for each in strands
+            if each.keep is not None
+            for key, row_id in fetch(
+                _looked_at(each, place, most, descending=descending).offset(most - 1).limit(1)
+            )
+        ]
+        if edges:
+            horizon = max(edges) if falling else min(edges)
+            found = [each for each in found if (each >= horizon if falling else each <= horizon)]
+    rows, previous, following = _cut(found[: size + 1], place, lambda pair: pair, size)
+    if horizon is not None:
+        backwards = place is not None and place.backwards
+        previous = encode_cursor("b", *horizon) if backwards else previous
+        following = following if backwards and rows else encode_cursor("a", *horizon)
+    shown = load([row_id for _, row_id in rows])
+    return BoundedPage(shown, previous, following, horizon[0] if horizon else None)
+
+
+def _looked_at(
+    strand: Strand, place: _Place | None, most: int, *, descending: bool
+) -> sa.Select[Any]:
+    """The next rows of a strand as (key, id), no more than `most`."""
+    found = _beyond(strand, place, descending=descending, size=most - 1)
+    return found.with_only_columns(strand.key.label("key"), strand.row_id.label("id"))
+
+
+def _kept(
+    strand: Strand, place: _Place | None, most: int, *, descending: bool, size: int
+) -> sa.Select[Any]:
+    """The next rows of a strand that fulfil its `keep`, one more than fit on the page."""
+    if strand.keep is None:
+        return _looked_at(strand, place, size + 1, descending=descending)
+    seen = (
+        _looked_at(strand, place, most, descending=descending)
+        .add_columns(sa.type_coerce(strand.keep, sa.Boolean).label("kept"))
+        .subquery()
+    )
+    falling = descending != (place is not None and place.backwards)
+    order = [each.desc() if falling else each.asc() for each in (seen.c.key, seen.c.id)]
+    return sa.select(seen.c.key, seen.c.id).where(seen.c.kept).order_by(*order).limit(size + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +261,12 @@ def parse_id_key(raw: str) -> int:
     if not 0 <= value < 2**63:
         raise ValueError("not the id of a row")
     return value
+
+
+def parse_time_key(raw: str) -> datetime:
+    """The key of a list that is ordered by an aware time; ValueError for what cannot be one."""
+    parsed = datetime.fromisoformat(raw)
+    try:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("beyond what a time can be") from None

@@ -19,7 +19,6 @@ from sqlalchemy.exc import IntegrityError
 
 from connectors import Account, Connector, PlatformTenant, TenantSettings
 from models import (
-    AuditEvent,
     Bundle,
     Customer,
     CustomerBundle,
@@ -186,15 +185,11 @@ class CreateCustomer(Step):
             sa.update(_REQUESTS).where(_REQUESTS.c.id == order.request.id).values(customer_id=None)
         )
         # What was done stays on record; only the customer it names is gone.
-        connection.execute(
-            sa.update(AuditEvent)
-            .where(AuditEvent.customer_id == customer_id)
-            .values(customer_id=None)
-        )
         insert_event(
             connection,
             SYSTEM,
             "customer.removed",
+            group_id=order.customer.group_id,
             object_type="request",
             object_id=order.request.id,
             detail={"web_id": order.customer.web_id, "name": order.customer.name},
@@ -359,6 +354,11 @@ class Notify(Step):
         connection.execute(
             sa.update(_CUSTOMERS)
             .where(_CUSTOMERS.c.id == order.customer.id)
+            .values(status=CustomerStatus.ACTIVE)
+        )
+        connection.execute(
+            sa.update(CustomerBundle)
+            .where(CustomerBundle.customer_id == order.customer.id)
             .values(status=CustomerStatus.ACTIVE)
         )
         note_new_customer(connection, order.customer.group_id, order.customer.id)

@@ -117,9 +117,14 @@ def move(
         actor,
         f"request.{to_state}",
         customer_id=moved.customer_id,
+        group_id=moved.group_id,
         object_type="request",
         object_id=request_id,
-        detail={"from": str(from_state), "reason": reason} if reason else {"from": str(from_state)},
+        detail={
+            "before": {"state": str(from_state)},
+            "after": {"state": str(to_state)},
+            **({"reason": reason} if reason else {}),
+        },
     )
     notification_id = _note_mail(connection, request_id, transition_id, from_state, to_state, moved)
     return Moved(request_id, transition_id, to_state, notification_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
 from typing import Any
@@ -35,7 +35,7 @@ from services.audit_events import record_event
 from services.bulk_rows import among
 from services.csv_export import as_text
 from services.errors import NotFound
-from services.paging import Page, Strand, merged_page
+from services.paging import Page, Strand, merged_page, parse_time_key
 from services.request_states import ENDED, Waiting, waiting_for
 
 S = RequestState
@@ -206,20 +206,12 @@ def list_requests(
         lambda statement: db.session.execute(statement).all(),
         _strands(actor, wanted, matches),
         load=lambda ids: get_requests(actor, ids),
-        parse_key=str if wanted.sort is RequestSort.NAME else _parse_time,
+        parse_key=str if wanted.sort is RequestSort.NAME else parse_time_key,
         descending=wanted.sort is RequestSort.NEWEST,
         size=size,
         cursor=cursor,
     )
     return RequestPage(page.rows, page.previous, page.next, is_cut)
-
-
-def _parse_time(raw: str) -> datetime:
-    parsed = datetime.fromisoformat(raw)
-    try:
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    except OverflowError:
-        raise ValueError("beyond what a time can be") from None
 
 
 _KEYS: Mapping[RequestSort, sa.ColumnElement[Any]] = {

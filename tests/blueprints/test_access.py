@@ -17,6 +17,7 @@ from blueprints.security import access_demanded
 from extensions import db
 from models import (
     ApiCredential,
+    AuditEvent,
     CommandSource,
     Delivery,
     DeliveryState,
@@ -92,6 +93,8 @@ DEMANDS: dict[str, frozenset[str]] = {
     "tenants.register": STAFF - {"auditor"} | {"prospect"},
     "mailings.read of staff": STAFF,
     "mailings.send of staff": STAFF - {"auditor"},
+    "audit.read of staff": STAFF,
+    "audit.read of a customer": READERS,
 }
 
 CQ001 = "/customers/CQ001"
@@ -156,6 +159,16 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("api_docs.document", "GET"): Expected("public", "/api/v1/openapi.json"),
     ("api_docs.index", "GET"): Expected("public", "/api/v1/docs"),
     ("api_docs.problem", "GET"): Expected("public", "/api/v1/problems/conflict"),
+    ("audit.index", "GET"): Expected("audit.read of staff", "/audit"),
+    ("audit.show", "GET"): Expected("audit.read of staff", "/audit/{event}", hidden_from=ELSEWHERE),
+    ("audit.export", "POST"): Expected("audit.read of staff", "/audit/export"),
+    ("customer_audit.index", "GET"): Expected("audit.read of a customer", f"{CQ001}/audit"),
+    ("customer_audit.show", "GET"): Expected(
+        "audit.read of a customer", CQ001 + "/audit/{event}"
+    ),
+    ("customer_audit.export", "POST"): Expected(
+        "audit.read of a customer", f"{CQ001}/audit/export"
+    ),
     ("brand_stylesheet", "GET"): Expected("public", "/brand.css"),
     ("static", "GET"): Expected("public", "/static/css/base.css"),
     ("system.healthz", "GET"): Expected("public", "/healthz"),
@@ -464,6 +477,12 @@ class World:
 ADMIN, OTHER_ADMIN = "prpkeAdmin@kenton-electronics.com", "prphlAdmin@harborlight.example"
 
 
+def event_of(mailing: int) -> int:
+    """The number of the audit event that a mailing was confirmed by."""
+    confirmed = AuditEvent.object_type == "mailing", AuditEvent.object_id == mailing
+    return db.session.scalars(sa.select(AuditEvent.id).where(*confirmed)).one()
+
+
 @pytest.fixture
 def world(app: Flask) -> World:
     with app.app_context():
@@ -500,6 +519,7 @@ def world(app: Flask) -> World:
                 {
                     "user": user.id,
                     "mailing": mailing,
+                    "event": event_of(mailing),
                     "suppression": suppressed.id,
                     "template": extra.id,
                     "version": get_current_version(extra).id,

@@ -1,0 +1,101 @@
+"""What audit events were done to, by the names that it has now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute
+
+from extensions import db
+from models import (
+    ApiCredential,
+    AuditEvent,
+    Bundle,
+    Customer,
+    EmailTemplate,
+    EmailTemplateVersion,
+    Group,
+    Mailing,
+    RegistrationLink,
+    ServiceTemplate,
+    SubscriptionRequest,
+    User,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedObject:
+    """An object that is still there; `customer_id` is of a user or a mailing that has one."""
+
+    name: str
+    customer_id: int | None = None
+
+
+_Column = InstrumentedAttribute[str] | sa.ColumnElement[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the names of a type come from: its `name` and, where it is kept, when it was made."""
+
+    id: InstrumentedAttribute[int]
+    name: _Column
+    created_at: InstrumentedAttribute[datetime] | None = None
+    customer_id: InstrumentedAttribute[int | None] | None = None
+
+
+_OF_MAILING = (
+    sa.select(EmailTemplate.name)
+    .join(EmailTemplateVersion, EmailTemplateVersion.template_id == EmailTemplate.id)
+    .where(EmailTemplateVersion.id == Mailing.template_version_id)
+    .scalar_subquery()
+)
+_SOURCES: dict[str, _Source] = {
+    "user": _Source(User.id, User.login, User.created_at, User.customer_id),
+    "customer": _Source(Customer.id, Customer.name, Customer.created_at),
+    "mailing": _Source(Mailing.id, _OF_MAILING, Mailing.created_at, Mailing.customer_id),
+    "request": _Source(
+        SubscriptionRequest.id, SubscriptionRequest.name, SubscriptionRequest.created_at
+    ),
+    "registration_link": _Source(RegistrationLink.id, RegistrationLink.email),
+    "api_credential": _Source(ApiCredential.id, ApiCredential.name, ApiCredential.created_at),
+    "email_template": _Source(EmailTemplate.id, EmailTemplate.name),
+    "service_template": _Source(ServiceTemplate.id, ServiceTemplate.name),
+    "bundle": _Source(Bundle.id, Bundle.name),
+    "group": _Source(Group.id, Group.name),
+}
+
+
+def find_objects(events: Iterable[AuditEvent]) -> dict[int, NamedObject]:
+    """What each event was done to, by the event's id; without what is gone or has no name.
+
+    One that was made after the event is another, which got the number of the one that is gone.
+    """
+    wanted: dict[str, list[AuditEvent]] = {}
+    for event in events:
+        if event.object_type in _SOURCES and event.object_id is not None:
+            wanted.setdefault(event.object_type, []).append(event)
+    found: dict[int, NamedObject] = {}
+    for object_type, listed in wanted.items():
+        rows = _load(_SOURCES[object_type], {event.object_id for event in listed})
+        for event in listed:
+            row = rows.get(event.object_id)
+            if row is not None and row.name and (row.made is None or row.made <= event.at):
+                found[event.id] = NamedObject(row.name, row.customer)
+    return found
+
+
+def _load(source: _Source, ids: set[int | None]) -> dict[int | None, sa.Row[tuple[object, ...]]]:
+    none = sa.null()
+    rows = db.session.execute(
+        sa.select(
+            source.id.label("id"),
+            source.name.label("name"),
+            (source.created_at if source.created_at is not None else none).label("made"),
+            (source.customer_id if source.customer_id is not None else none).label("customer"),
+        ).where(source.id.in_(ids))
+    )
+    return {row.id: row for row in rows}
