@@ -33,6 +33,9 @@ class SignInSession(Base):
     confirmed_at: Mapped[datetime | None]
     """When its person proved once more who he is; the sign-in was the first time."""
 
+    lacks_second_factor = False
+    """Whether its person has to set up a second factor first; known of sessions that were found."""
+
     behalf_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
     behalf_until: Mapped[datetime | None]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 from datetime import timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import contains_eager
 
 from extensions import db, get_settings
 from models import (
@@ -19,7 +21,10 @@ from models import (
     EmailTemplate,
     EmailTemplateVersion,
     Mailing,
+    PasskeyChallenge,
+    PendingSignIn,
     Role,
+    SignInPolicy,
     SignInSession,
     TemplateKind,
     User,
@@ -41,14 +46,33 @@ from services.webhook_events import note_ended
 
 _LIMITS = {"account": Limit(3, 60), "address": Limit(20, 60), "everywhere": Limit(30, 10)}
 _SEEN_EVERY = timedelta(seconds=30)
+SECOND_STEP_WITHIN = timedelta(minutes=10)
+"""Between the right password and the second step."""
 
 REFUSED = "The login or the password is wrong. Check both, or choose a new password below."
 
 
+class SignedIn(NamedTuple):
+    """Somebody who has proved who he is, with the token of his session."""
+
+    user: User
+    token: str
+
+
+class SecondStepDue(NamedTuple):
+    """Somebody whose password was right and who has a second factor.
+
+    The token is of the sign-in that goes on; it opens no session, whatever is done with it.
+    """
+
+    user: User
+    token: str
+
+
 def sign_in(
     login: str, password: str, *, address: str = "", user_agent: str = "", replaces: str = ""
-) -> tuple[User, str]:
-    """Check the credentials and begin a session; returns the user and the session's token.
+) -> SignedIn | SecondStepDue:
+    """Check the credentials and begin a session, or ask for the second step.
 
     The password of a mail whose delivery is still in flight is accepted, and promoted: its reader
     has proved that it arrived. `replaces` is the token of the session that this one supersedes.
@@ -70,9 +94,75 @@ def sign_in(
         db.session.commit()
         raise InvalidInput("login", REFUSED)
     throttles.forget_attempts(keys["account"])
+    if user.has_second_factor:
+        pending = _await_second_step(user, address, user_agent)
+        db.session.commit()
+        return SecondStepDue(user, pending)
     token = begin_session(user, address=address, user_agent=user_agent, replaces=replaces)
     db.session.commit()
-    return user, token
+    return SignedIn(user, token)
+
+
+def _await_second_step(user: User, address: str, user_agent: str) -> str:
+    token = secrets.token_urlsafe(32)
+    db.session.add(
+        PendingSignIn(
+            token_hash=_token_hash(token),
+            user_id=user.id,
+            password_mark=_password_mark(user),
+            address=address[:64],
+            user_agent=user_agent[:255],
+        )
+    )
+    record_event(
+        Actor.from_user(user, address),
+        "sign_in.second_step_asked",
+        customer_id=user.customer_id,
+        object_type="user",
+        object_id=user.id,
+    )
+    return token
+
+
+def _password_mark(user: User) -> str:
+    """Another one as soon as the password is changed, by whomever and however."""
+    return _token_hash(user.password_hash or "")
+
+
+def find_pending(token: str) -> PendingSignIn | None:
+    """The sign-in of a token that awaits its second step; None when it is over, too old, or its
+    person was barred or has another password since."""
+    found = db.session.scalar(
+        sa.select(PendingSignIn)
+        .join(PendingSignIn.user)
+        .outerjoin(User.customer)
+        .options(contains_eager(PendingSignIn.user).contains_eager(User.customer))
+        .where(
+            PendingSignIn.token_hash == _token_hash(token),
+            PendingSignIn.created_at > utcnow() - SECOND_STEP_WITHIN,
+            *_is_active(),
+        )
+        .execution_options(populate_existing=True)
+    )
+    if found is None or found.password_mark != _password_mark(found.user):
+        return None
+    return found
+
+
+def end_pending(token: str) -> bool:
+    """Let a sign-in await its second step no more; False when it did not. The caller commits."""
+    ended = db.session.connection().execute(
+        sa.delete(PendingSignIn).where(PendingSignIn.token_hash == _token_hash(token))
+    )
+    return bool(ended.rowcount)
+
+
+def _is_active() -> tuple[sa.ColumnElement[bool], ...]:
+    """That neither a user nor his customer is suspended or deleted, over a join of both."""
+    return (
+        User.status == UserStatus.ACTIVE,
+        sa.or_(Customer.id.is_(None), Customer.status == CustomerStatus.ACTIVE),
+    )
 
 
 def find_active_user(login: str) -> User | None:
@@ -88,8 +178,7 @@ def find_active_user(login: str) -> User | None:
         .where(
             User.login_key == fold(ascii_login(login)),
             User.role != Role.PROSPECT,
-            User.status == UserStatus.ACTIVE,
-            sa.or_(Customer.id.is_(None), Customer.status == CustomerStatus.ACTIVE),
+            *_is_active(),
         )
     )
 
@@ -103,7 +192,10 @@ def _check(user: User, password: str) -> bool:
 
 
 def _note_sign_in(user: User) -> bool:
-    """Note the time; False when the password was replaced or the user barred since the check."""
+    """Note the time; False when the password was replaced or the user barred since the check.
+
+    Who has a second factor is not in yet, and his time comes with the second step.
+    """
     db.session.flush()
     noted = db.session.connection().execute(
         sa.update(User)
@@ -112,7 +204,12 @@ def _note_sign_in(user: User) -> bool:
             User.password_hash == user.password_hash,
             User.status == UserStatus.ACTIVE,
         )
-        .values(last_sign_in_at=utcnow())
+        .values(
+            last_sign_in_at=sa.case(
+                (User.has_second_factor, User.last_sign_in_at),
+                else_=sa.literal(utcnow(), User.last_sign_in_at.type),
+            )
+        )
     )
     return bool(noted.rowcount)
 
@@ -240,13 +337,17 @@ def find_session(token: str, *, touch: bool = True) -> SignInSession | None:
 
     `touch` notes that its person is there; polling does not.
     """
-    found = db.session.scalar(
-        sa.select(SignInSession)
-        .options(joinedload(SignInSession.user).joinedload(User.customer))
+    row = db.session.execute(
+        sa.select(SignInSession, _lacks_second_factor())
+        .join(SignInSession.user)
+        .outerjoin(User.customer)
+        .options(contains_eager(SignInSession.user).contains_eager(User.customer))
         .where(SignInSession.token_hash == _token_hash(token))
-    )
-    if found is None:
+    ).one_or_none()
+    if row is None:
         return None
+    found: SignInSession = row[0]
+    found.lacks_second_factor = bool(row[1])
     now, settings = utcnow(), get_settings()
     idle = now - found.last_seen_at > timedelta(minutes=settings.session_idle_minutes)
     old = now - found.created_at > timedelta(hours=settings.session_absolute_hours)
@@ -264,6 +365,12 @@ def find_session(token: str, *, touch: bool = True) -> SignInSession | None:
     return found
 
 
+def _lacks_second_factor() -> sa.ColumnElement[bool]:
+    """Whether a user's role needs a second factor and he has none."""
+    is_needed = sa.exists().where(SignInPolicy.role == User.role, SignInPolicy.second_factor)
+    return sa.and_(sa.not_(User.has_second_factor), is_needed)
+
+
 def end_session(token: str) -> None:
     """End the session of a token; nothing happens when there is none. The caller commits."""
     db.session.execute(
@@ -278,20 +385,35 @@ def sign_out(actor: Actor, token: str) -> None:
 
 
 def end_sessions_of(user: User, *, but_token: str = "") -> None:
-    """End the user's sessions, all but the one of `but_token`. The caller commits."""
+    """End the user's sessions, all but the one of `but_token`, and sign-ins that await their
+    second step. The caller commits."""
     ended = sa.delete(SignInSession).where(SignInSession.user_id == user.id)
     if but_token:
         ended = ended.where(SignInSession.token_hash != _token_hash(but_token))
     db.session.execute(ended)
+    db.session.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id == user.id))
+
+
+def end_sessions_of_all(user_ids: Collection[int]) -> None:
+    """End the sessions of these users, up to a thousand, and sign-ins that await their second
+    step. The caller commits."""
+    db.session.execute(sa.delete(SignInSession).where(SignInSession.user_id.in_(user_ids)))
+    db.session.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id.in_(user_ids)))
 
 
 def delete_stale_rows() -> None:
-    """Forget sessions that are over and throttles that no longer slow anybody down."""
+    """Forget sessions and sign-ins that are over, and throttles that slow nobody down any more."""
     now, settings = utcnow(), get_settings()
     db.session.execute(
         sa.delete(SignInSession).where(
             SignInSession.last_seen_at < now - timedelta(minutes=settings.session_idle_minutes)
         )
+    )
+    db.session.execute(
+        sa.delete(PendingSignIn).where(PendingSignIn.created_at < now - SECOND_STEP_WITHIN)
+    )
+    db.session.execute(
+        sa.delete(PasskeyChallenge).where(PasskeyChallenge.created_at < now - SECOND_STEP_WITHIN)
     )
     throttles.delete_stale_throttles()
     db.session.commit()
