@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import Base, IntPk, key_type, utcnow, word_type
+from models.users import User
 
 
 class TemplateKind(StrEnum):
@@ -21,13 +22,18 @@ class TemplateKind(StrEnum):
 
 class EmailTemplate(Base):
     __tablename__ = "email_templates"
-    __table_args__ = (sa.CheckConstraint("name <> ''", name="name_given"),)
+    __table_args__ = (
+        sa.CheckConstraint("name <> ''", name="name_given"),
+        sa.Index("ix_email_templates_by_kind", "kind", "name_key", "id"),
+    )
 
     id: Mapped[IntPk]
     name: Mapped[str] = mapped_column(sa.String(64))
     name_key: Mapped[str] = mapped_column(key_type(64), unique=True)
     kind: Mapped[TemplateKind] = mapped_column(word_type(TemplateKind))
     archived_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Counts the changes that people make, so that none overwrites another."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
@@ -43,14 +49,19 @@ class EmailTemplateVersion(Base):
     id: Mapped[IntPk]
     template_id: Mapped[int] = mapped_column(sa.ForeignKey("email_templates.id"))
     number: Mapped[int]
+    note: Mapped[str] = mapped_column(sa.String(200), default="", server_default="")
+    restored_from: Mapped[int | None]
     created_by_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
     template: Mapped[EmailTemplate] = relationship()
+    created_by: Mapped[User | None] = relationship()
     texts: Mapped[list[EmailTemplateText]] = relationship(order_by="EmailTemplateText.language")
 
 
 class EmailTemplateText(Base):
+    """One language of a version. `text_made` says that the text was made from the HTML."""
+
     __tablename__ = "email_template_texts"
 
     version_id: Mapped[int] = mapped_column(
@@ -60,6 +71,7 @@ class EmailTemplateText(Base):
     subject: Mapped[str] = mapped_column(sa.String(255))
     text: Mapped[str] = mapped_column(sa.Text)
     html: Mapped[str] = mapped_column(sa.Text)
+    text_made: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
 
 
 class CustomerEmailTemplate(Base):

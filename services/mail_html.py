@@ -2,7 +2,8 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from html.parser import HTMLParser
@@ -55,7 +56,7 @@ def check_link(value: str) -> str:
 
 
 _TAGS = {
-    *("p", "br", "hr", "div", "span", "h1", "h2", "h3", "blockquote", "pre", "code", "a"),
+    *("p", "br", "hr", "div", "span", "h1", "h2", "h3", "blockquote", "pre", "code", "a", "img"),
     *("strong", "b", "em", "i", "u", "s", "small", "sub", "sup"),
     *("ul", "ol", "li", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td"),
 }
@@ -66,6 +67,14 @@ _CLASSES: dict[str, set[str]] = {
     "span": {"muted"},
     "div": {"muted", "panel"},
 }
+_SIDES = ("", "-top", "-right", "-bottom", "-left")
+_STYLES = {
+    *("color", "background-color", "font-size", "font-style", "font-weight", "line-height"),
+    *("text-align", "text-decoration", "vertical-align", "letter-spacing", "white-space"),
+    *("width", "max-width", "height", "border-radius", "border-collapse"),
+    *(f"{name}{side}" for name in ("padding", "margin", "border") for side in _SIDES),
+}
+"""None of these loads anything or leaves its place."""
 _FOOTERS: Mapping[str, tuple[str, str]] = {
     "en": ("Need help?", "This message was sent automatically."),
     "de": ("Brauchen Sie Hilfe?", "Diese Nachricht wurde automatisch gesendet."),
@@ -80,6 +89,7 @@ _layouts = jinja2.Environment(
     lstrip_blocks=True,
 )
 _inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
+_style_inliner = css_inline.CSSInliner(load_remote_stylesheets=False)
 
 
 def base_language(language: str) -> str:
@@ -99,6 +109,113 @@ def text_footer(provider: ProviderBranding, language: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class CleanHtml:
+    """HTML as it is kept, and what had to be taken out of what was typed, in words."""
+
+    html: str
+    taken_out: tuple[str, ...]
+
+
+def clean_html(source: str) -> CleanHtml:
+    """Keep of `source` what a mail may carry, its style sheets written into the elements.
+
+    Placeholders and optional parts stay as they are. What is clean stays as it is.
+    """
+    marked, marks = _hide_marks(source)
+    sheets = [found[1] for found in _STYLE_SHEET.finditer(marked)]
+    styled = marked
+    if sheets:
+        styled = _style_inliner.inline_fragment(_STYLE_SHEET.sub("", marked), "\n".join(sheets))
+    cleaned = _clean(styled)
+    before, after = _Inventory(styled), _Inventory(cleaned)
+    taken_out = tuple(_told(name, count) for name, count in (before.things - after.things).items())
+    if not taken_out and not sheets and after.things == before.things:
+        return CleanHtml(source, ())
+    return CleanHtml(_show_marks(cleaned, marks).strip(), taken_out)
+
+
+_STYLE_SHEET = re.compile(r"<style\b[^>]*>(.*?)</style\s*>", re.IGNORECASE | re.DOTALL)
+_MARKS = re.compile(r"\(\([^()]*\)\)|\[\[|\]\]")
+
+
+def _hide_marks(source: str) -> tuple[str, list[str]]:
+    prefix = f"mark{secrets.token_hex(8)}x"
+    found: list[str] = [prefix]
+
+    def hide(mark: re.Match[str]) -> str:
+        found.append(mark[0])
+        return f"{prefix}{len(found) - 1}x"
+
+    return _MARKS.sub(hide, source), found
+
+
+def _show_marks(text: str, marks: Sequence[str]) -> str:
+    return re.sub(rf"{marks[0]}(\d+)x", lambda found: marks[int(found[1])], text)
+
+
+def _clean(source: str) -> str:
+    return nh3.clean(
+        source,
+        tags=_TAGS,
+        attributes={
+            "*": {"style"},
+            "a": {"href", "title"},
+            "img": {"src", "alt", "width", "height"},
+            "td": {"colspan"},
+            "th": {"colspan"},
+        },
+        attribute_filter=_filter_attribute,
+        allowed_classes=_CLASSES,
+        filter_style_properties=_STYLES,
+        url_schemes=set(_LINK_SCHEMES),
+        link_rel=None,
+    )
+
+
+def _filter_attribute(tag: str, name: str, value: str) -> str | None:
+    """Images come by https alone: what is sent in clear can be changed on its way."""
+    return None if tag == "img" and name == "src" and not _HTTPS.match(value) else value
+
+
+_HTTPS = re.compile("https://", re.IGNORECASE)
+_SHOWN = 40
+
+
+class _Inventory(HTMLParser):
+    """What a piece of HTML consists of, counted."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.things: Counter[str] = Counter()
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.things[f"<{tag[:_SHOWN]}>"] += 1
+        for name, value in attrs:
+            at = f"at <{tag[:_SHOWN]}>"
+            if name == "class":
+                for each in set((value or "").split()):
+                    self.things[f"the class “{each[:_SHOWN]}” {at}"] += 1
+            elif name == "style":
+                for declaration in (value or "").split(";"):
+                    if style := declaration.partition(":")[0].strip().lower():
+                        self.things[f"the style {style[:_SHOWN]} {at}"] += 1
+            else:
+                self.things[f"{name[:_SHOWN]} {at}"] += 1
+
+    def handle_comment(self, data: str) -> None:
+        self.things["a comment"] += 1
+
+    def handle_decl(self, decl: str) -> None:
+        self.things["the document type"] += 1
+
+
+def _told(name: str, count: int) -> str:
+    return name if count == 1 else f"{name} ({count} times)"
+
+
 def html_nodes(
     source: str, provider: ProviderBranding, language: str, system: bool
 ) -> tuple[tuple[Node, ...], list[Context]]:
@@ -108,14 +225,7 @@ def html_nodes(
     template can imitate.
     """
     marks = _Marks(parse(source, system=system), source)
-    cleaned = nh3.clean(
-        marks.text,
-        tags=_TAGS,
-        attributes={"a": {"href", "title"}, "td": {"colspan"}, "th": {"colspan"}},
-        allowed_classes=_CLASSES,
-        url_schemes=set(_LINK_SCHEMES),
-        link_rel=None,
-    )
+    cleaned = _clean(marks.text)
     question, automatic = _footer(language)
     document = _layouts.get_template("layout.html").render(
         content=markupsafe.Markup(cleaned),  # noqa: S704 - nh3 has just cleaned it
