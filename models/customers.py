@@ -22,22 +22,38 @@ class CustomerStatus(StrEnum):
     DELETED = "deleted"
 
 
+_LISTED = {
+    "name": "name_key",
+    "short_name": "short_name_key",
+    "web_id": "web_id",
+    "upn_suffix": "upn_suffix",
+    "custno": "custno",
+}
+CLOSING = sa.text("status = 'suspended' AND delete_after IS NOT NULL")
+"""Customers whose deletion has been asked for: the condition of the indexes that find them."""
+_UNFINISHED = sa.text("follow_up_at IS NOT NULL")
+
+
 def _searched() -> list[sa.Index]:
-    """What the list of a group is searched by, within a status."""
+    """What lists are searched and sorted by: within a status, and within one of a group."""
     return [
-        sa.Index(f"ix_customers_in_group_by_{name}", "group_id", "status", column, "id")
-        for name, column in (
-            ("name", "name_key"),
-            ("short_name", "short_name_key"),
-            ("web_id", "web_id"),
-            ("upn_suffix", "upn_suffix"),
-        )
+        sa.Index(f"ix_customers_{scope}_by_{name}", *columns, column, "id")
+        for scope, columns in (("of_status", ("status",)), ("in_group", ("group_id", "status")))
+        for name, column in _LISTED.items()
     ]
+
+
+def _closing(name: str, *columns: str) -> sa.Index:
+    return sa.Index(name, *columns, sqlite_where=CLOSING, postgresql_where=CLOSING)
 
 
 class Customer(Base):
     """A company served. `options` are the service options it was registered with, by name;
     `platform_reference` is its name on the application platform, given when it was created there.
+
+    One whose deletion was asked for is suspended until `delete_after`; `suspended_at` is set where
+    it was suspended for itself, before or without that. What a change of its state has still to
+    bring about, on the platform or among its rows, is due at `follow_up_at`.
     """
 
     __tablename__ = "customers"
@@ -48,6 +64,20 @@ class Customer(Base):
         sa.Index("ix_customers_by_number", "group_id", "custno"),
         sa.Index("ix_customers_group_id_name_key", "group_id", "name_key", "id"),
         *_searched(),
+        sa.CheckConstraint(
+            "delete_after IS NULL OR status IN ('suspended', 'deleted')", name="closing_is_out"
+        ),
+        sa.CheckConstraint("follow_up_attempts >= 0", name="follow_ups_not_negative"),
+        _closing("ix_customers_closing", "delete_after", "id"),
+        _closing("ix_customers_closing_by_name", "name_key", "id"),
+        _closing("ix_customers_closing_in_group_by_name", "group_id", "name_key", "id"),
+        sa.Index(
+            "ix_customers_follow_up",
+            "follow_up_at",
+            "id",
+            sqlite_where=_UNFINISHED,
+            postgresql_where=_UNFINISHED,
+        ),
     )
 
     id: Mapped[IntPk]
@@ -86,8 +116,22 @@ class Customer(Base):
     status: Mapped[CustomerStatus] = mapped_column(
         word_type(CustomerStatus), default=CustomerStatus.ACTIVE, server_default="active"
     )
+    suspended_at: Mapped[datetime | None]
+    suspended_reason: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
+    delete_asked_at: Mapped[datetime | None]
+    delete_after: Mapped[datetime | None]
+    delete_reason: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
+    deleted_at: Mapped[datetime | None]
+    follow_up_at: Mapped[datetime | None]
+    follow_up_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    follow_up_error: Mapped[str] = mapped_column(sa.String(500), default="", server_default="")
     version: Mapped[int] = mapped_column(default=1, server_default="1")
     """Counts the changes that people and other systems make, so that none overwrites another."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
     group: Mapped[Group] = relationship()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether its deletion was asked for and can still be taken back."""
+        return self.status is CustomerStatus.SUSPENDED and self.delete_after is not None
