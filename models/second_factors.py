@@ -60,7 +60,6 @@ class RecoveryCode(Base):
 class Passkey(Base):
     """A passkey of a person. Ids and public keys are base64url without padding.
 
-    `user_handle` is what authenticators know the account by, the same for all of a person's.
     `signatures` is the counter that some of them keep, 0 where they keep none.
     """
 
@@ -72,7 +71,6 @@ class Passkey(Base):
     name: Mapped[str] = mapped_column(sa.String(64))
     credential_id: Mapped[str] = mapped_column(key_type(1400), unique=True)
     credential: Mapped[str] = mapped_column(sa.String(8000))
-    user_handle: Mapped[str] = mapped_column(key_type(100))
     signatures: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     last_used_at: Mapped[datetime | None]

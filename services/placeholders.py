@@ -184,6 +184,21 @@ _ALL = (
         "Saturday, 21 November 2026, 22:00 (Central European Standard Time)",
         system_only=True,
     ),
+    Placeholder(
+        "what happened",
+        "What was changed about somebody's second factors",
+        "An authenticator app was set up as second factor.",
+        system_only=True,
+    ),
+    Placeholder("network address", "Where a change was made from", "192.0.2.17", system_only=True),
+    Placeholder(
+        "invitation link",
+        "Link by which a new member of staff chooses a password, good for one use",
+        "https://portal.example/staff/welcome/sample",
+        kind=Kind.URL,
+        secret=True,
+        system_only=True,
+    ),
 )
 
 PLACEHOLDERS: Mapping[str, Placeholder] = {entry.name: entry for entry in _ALL}

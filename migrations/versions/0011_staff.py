@@ -105,11 +105,6 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("credential", sa.String(length=8000), nullable=False),
-        sa.Column(
-            "user_handle",
-            sa.String(length=100).with_variant(sa.String(length=100, collation="C"), "postgresql"),
-            nullable=False,
-        ),
         sa.Column("signatures", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
