@@ -119,7 +119,7 @@ def authenticate(name: str, secret: str, address: str) -> Actor | None:
 def _find(name: str) -> sa.Row[tuple[object, ...]] | None:
     if not 0 < len(name) <= _LONGEST_NAME or not is_storable(name):
         name = ""  # Nobody has it; asking all the same takes the usual time.
-    return db.session.execute(_find_statement(), {"name": name}).one_or_none()
+    return db.session.connection().execute(_find_statement(), {"name": name}).one_or_none()
 
 
 @cache
@@ -297,7 +297,7 @@ def create_credential(actor: Actor, *, name: str, terms: Terms, confirmation: st
             .returning(credentials.c.id)
         ).scalar_one()
         _limit_to(connection, credential_id, checked)
-        detail = {"name": name, **_told(checked.columns, checked.groups)}
+        detail = {"after": {"name": name, **_told(checked.columns, checked.groups)}}
         _record(connection, actor, "api_credential.created", credential_id, detail)
         return credential_id
 
@@ -366,14 +366,18 @@ def change_credential(
     checked = rules.check_terms(terms, groups, utcnow(), expires_at=before.expires_at)
     old = _told({name: getattr(before, name) for name in checked.columns}, before.groups)
     new = _told(checked.columns, checked.groups)
-    detail = {name: [old[name], new[name]] for name in new if old[name] != new[name]}
+    changed = [name for name in new if old[name] != new[name]]
+    detail = {
+        "before": {name: old[name] for name in changed},
+        "after": {name: new[name] for name in changed},
+    }
 
     def work(connection: sa.Connection) -> None:
         _update(connection, before, version, checked.columns)
         _limit_to(connection, credential_id, checked)
         _record(connection, actor, "api_credential.changed", credential_id, detail)
 
-    if detail:
+    if changed:
         run_transaction(work)
     return get_credential(actor, credential_id)
 

@@ -136,7 +136,13 @@ def _record(connection: sa.Connection, delivery_id: int, report: Report) -> Boun
         ),
         object_type="delivery",
         object_id=delivery_id,
-        detail={"mailing": bounced.mailing_id, "status": report.status, "suppressed": is_hard},
+        detail={
+            "before": {"state": str(DeliveryState.SENT)},
+            "after": {"state": str(DeliveryState.BOUNCED)},
+            "mailing": bounced.mailing_id,
+            "status": report.status,
+            "suppressed": is_hard,
+        },
     )
     status = f" ({report.status})" if report.status else ""
     and_then = " Its address gets no more mail." if is_hard else ""

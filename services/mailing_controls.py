@@ -124,6 +124,7 @@ def change_state(actor: Actor, mailing: Mailing, transition: Transition) -> None
     """
     actor.require(Permission.MAILINGS_SEND)
     connection = db.session.connection()
+    before = mailing.state
     changed = connection.execute(
         sa.update(Mailing)
         .where(Mailing.id == mailing.id, Mailing.state.in_(transition.allowed))
@@ -136,4 +137,5 @@ def change_state(actor: Actor, mailing: Mailing, transition: Transition) -> None
     if transition.and_then is not None:
         transition.and_then(connection, mailing.id)
         db.session.refresh(mailing)
-    record_mailing_event(actor, mailing, transition.event, counters)
+    states = {"before": {"state": str(before)}, "after": {"state": str(mailing.state)}}
+    record_mailing_event(actor, mailing, transition.event, {**states, **counters})

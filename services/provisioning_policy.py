@@ -243,7 +243,8 @@ def pause(actor: Actor, *, reason: str) -> None:
             held = _read_pause(connection)
             by = held.by if held and held.by else "Somebody else"
             raise Conflict(f"{by} has paused provisioning already. Nothing more was changed.")
-        _record(connection, actor, "provisioning.paused", {"reason": reason})
+        states = {"before": {"state": "running"}, "after": {"state": "paused"}}
+        _record(connection, actor, "provisioning.paused", {**states, "reason": reason})
 
     run_transaction(work)
 
@@ -260,7 +261,8 @@ def resume(actor: Actor) -> None:
         ).rowcount
         if not resumed:
             raise Conflict("Provisioning is not paused any more. Nothing was changed.")
-        _record(connection, actor, "provisioning.resumed", {})
+        states = {"before": {"state": "paused"}, "after": {"state": "running"}}
+        _record(connection, actor, "provisioning.resumed", states)
 
     run_transaction(work)
     _look_at_what_is_due()
@@ -310,8 +312,8 @@ def change_limits(actor: Actor, *, version: int, time_zone: str, max_runs: int) 
             sa.update(ProvisioningPolicy).values(time_zone=time_zone, max_runs=max_runs)
         )
         return {
-            "time_zone": [str(before.zone), time_zone],
-            "max_runs": [before.max_runs, max_runs],
+            "before": {"time_zone": str(before.zone), "max_runs": before.max_runs},
+            "after": {"time_zone": time_zone, "max_runs": max_runs},
         }
 
     _change(actor, version, "provisioning_limits.changed", work)
@@ -334,7 +336,7 @@ def add_window(
                 f"There are {MOST_WINDOWS} windows, which is the most. Change or remove one.",
             )
         connection.execute(sa.insert(OffPeakWindow).values(**values))
-        return {"window": values}
+        return {"after": values}
 
     _change(actor, version, "off_peak_window.added", work)
 
@@ -363,7 +365,7 @@ def change_window(
         connection.execute(
             sa.update(OffPeakWindow).where(OffPeakWindow.id == window_id).values(**values)
         )
-        return {"from": _as_values(old), "to": values}
+        return {"before": _as_values(old), "after": values}
 
     _change(actor, version, "off_peak_window.changed", work)
 
@@ -375,7 +377,7 @@ def remove_window(actor: Actor, window_id: int, *, version: int) -> None:
     def work(connection: sa.Connection, before: Policy) -> dict[str, Any]:
         old = _window_of(before, window_id)
         connection.execute(sa.delete(OffPeakWindow).where(OffPeakWindow.id == window_id))
-        return {"window": _as_values(old)}
+        return {"before": _as_values(old)}
 
     _change(actor, version, "off_peak_window.removed", work)
 
@@ -388,7 +390,7 @@ def add_exception(actor: Actor, *, version: int, day: date, all_day: bool, note:
     def work(connection: sa.Connection, before: Policy) -> dict[str, Any]:
         _check_day(day, before)
         connection.execute(sa.insert(OffPeakException).values(day=day, all_day=all_day, note=note))
-        return {"day": day.isoformat(), "all_day": all_day, "note": note}
+        return {"after": {"day": day.isoformat(), "all_day": all_day, "note": note}}
 
     _change(actor, version, "off_peak_exception.added", work)
 
@@ -403,7 +405,7 @@ def remove_exception(actor: Actor, day: date, *, version: int) -> None:
         ).rowcount
         if not removed:
             raise NotFound("There is no such exception any more.")
-        return {"day": day.isoformat(), "all_day": before.exceptions.get(day)}
+        return {"before": {"day": day.isoformat(), "all_day": before.exceptions.get(day)}}
 
     _change(actor, version, "off_peak_exception.removed", work)
 

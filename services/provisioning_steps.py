@@ -173,7 +173,7 @@ class CreateCustomer(Step):
             customer_id=customer.id,
             object_type="request",
             object_id=order.request.id,
-            detail={"web_id": web_id, "name": order.request.name},
+            detail={"after": {"web_id": web_id, "name": order.request.name}},
         )
         return _numbers_of(customer)
 
@@ -192,7 +192,7 @@ class CreateCustomer(Step):
             group_id=order.customer.group_id,
             object_type="request",
             object_id=order.request.id,
-            detail={"web_id": order.customer.web_id, "name": order.customer.name},
+            detail={"before": {"web_id": order.customer.web_id, "name": order.customer.name}},
         )
         connection.execute(sa.delete(_CUSTOMERS).where(_CUSTOMERS.c.id == customer_id))
 
@@ -324,6 +324,7 @@ class CreateAdministrator(Step):
 
     def record_undo(self, connection: sa.Connection, order: Order) -> None:
         if (user := _find_administrator(connection, order)) is not None:
+            _note_administrator(connection, order, user, "user.removed")
             connection.execute(sa.delete(User).where(User.id == user.id))
 
 
@@ -471,7 +472,7 @@ def _administrator_of(connection: sa.Connection, order: Order) -> Any:
     asked, users = order.request, table_of(User)
     first, _, last = asked.contact_name.strip().rpartition(" ")
     first, last = first.strip()[:64], last[:64]
-    return connection.execute(
+    added = connection.execute(
         sa.insert(users)
         .values(
             customer_id=order.customer.id,
@@ -492,6 +493,21 @@ def _administrator_of(connection: sa.Connection, order: Order) -> Any:
         )
         .returning(users)
     ).one()
+    _note_administrator(connection, order, added, "user.added")
+    return added
+
+
+def _note_administrator(connection: sa.Connection, order: Order, user: Any, action: str) -> None:
+    values = {"login": user.login, "email": user.email, "role": str(user.role)}
+    insert_event(
+        connection,
+        SYSTEM,
+        action,
+        customer_id=order.customer.id,
+        object_type="user",
+        object_id=user.id,
+        detail={"after" if action == "user.added" else "before": values},
+    )
 
 
 def _account_of(user: Any) -> Account:

@@ -38,8 +38,8 @@ from services import (
     service_templates,
     tenant_rules,
 )
-from services.actors import Actor, Permission
-from services.audit_events import record_event
+from services.actors import SYSTEM, Actor, Permission
+from services.audit_events import insert_events, record_event
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
 from services.registration_checks import (
     FIELDS,
@@ -296,11 +296,21 @@ def delete_stale_drafts() -> int:
     ids = db.session.scalars(some).all()
     if not ids:
         return 0
-    deleted = db.session.connection().execute(
-        sa.delete(SubscriptionRequest).where(SubscriptionRequest.id.in_(ids), stale)
+    connection = db.session.connection()
+    deleted = connection.scalars(
+        sa.delete(SubscriptionRequest)
+        .where(SubscriptionRequest.id.in_(ids), stale)
+        .returning(SubscriptionRequest.id)
+    ).all()
+    insert_events(
+        connection,
+        SYSTEM,
+        "draft.expired",
+        object_type="request",
+        details={each: {} for each in deleted},
     )
     db.session.commit()
-    return deleted.rowcount
+    return len(deleted)
 
 
 # --- What is typed -------------------------------------------------------------------------------

@@ -364,7 +364,12 @@ class _Slice:
                     "webhook.disabled",
                     object_type="webhook",
                     object_id=endpoint.id,
-                    detail={"reason": reason},
+                    group_id=endpoint.group_id,
+                    detail={
+                        "before": {"state": "enabled"},
+                        "after": {"state": "disabled"},
+                        "reason": reason,
+                    },
                 )
             if changes:
                 connection.execute(

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.orm import joinedload
@@ -192,7 +193,8 @@ def create_endpoint(
     )
     db.session.add(endpoint)
     db.session.flush()
-    _audit(actor, "webhook.created", endpoint.id, {"host": target.host, "events": list(wanted)})
+    told = {"host": target.host, "description": described, "events": list(wanted)}
+    _audit(actor, "webhook.created", endpoint, {"after": told})
     db.session.commit()
     return get_endpoint(actor, endpoint.id), secret
 
@@ -220,26 +222,36 @@ def change_endpoint(
     """
     actor.require(Permission.WEBHOOKS_EDIT)
     values: dict[str, Any] = {}
-    detail: dict[str, Any] = {}
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
     if changes.url is not None and changes.url != endpoint.url:
-        detail["host"] = check_target(changes.url).host
+        before["host"] = urlsplit(endpoint.url).hostname
+        after["host"] = check_target(changes.url).host
         values["url"] = changes.url
     if changes.description is not None:
         values["description"] = _check_description(changes.description)
-        detail["description"] = values["description"]
+        before["description"] = endpoint.description
+        after["description"] = values["description"]
     if changes.enabled is not None and changes.enabled != (endpoint.disabled_at is None):
         values |= _enabled() if changes.enabled else _disabled(actor)
     wanted = None if changes.events is None else _check_events(changes.events)
     if wanted is not None:
-        detail["events"] = list(wanted)
+        before["events"] = sorted(each.event for each in endpoint.subscriptions)
+        after["events"] = sorted(wanted)
     _update(endpoint, versions, **values)
     if wanted is not None:
         _subscribe(endpoint.id, wanted)
     if "disabled_at" in values:
         name = "webhook.enabled" if changes.enabled else "webhook.disabled"
-        _audit(actor, name, endpoint.id, {})
-    if detail or "disabled_at" not in values:
-        _audit(actor, "webhook.changed", endpoint.id, detail)
+        was = "disabled" if changes.enabled else "enabled"
+        _audit(
+            actor,
+            name,
+            endpoint,
+            {"before": {"state": was}, "after": {"state": name.rpartition(".")[2]}},
+        )
+    if after or "disabled_at" not in values:
+        _audit(actor, "webhook.changed", endpoint, {"before": before, "after": after})
     _wake(endpoint.id)
     db.session.commit()
     webhook_deliveries.start_waiting()
@@ -260,7 +272,9 @@ def delete_endpoint(
     """Tell it nothing more; what waits for it is never sent. Raises Stale, NotFound, Forbidden."""
     actor.require(Permission.WEBHOOKS_EDIT)
     _update(endpoint, versions, deleted_at=utcnow(), previous_seal=None, previous_until=None)
-    _audit(actor, "webhook.deleted", endpoint.id, {})
+    _audit(
+        actor, "webhook.deleted", endpoint, {"before": {"host": urlsplit(endpoint.url).hostname}}
+    )
     db.session.commit()
 
 
@@ -284,7 +298,7 @@ def rotate_secret(
         secret_seal=_seal(secret),
         previous_until=utcnow() + OVERLAP,
     )
-    _audit(actor, "webhook.secret_rotated", endpoint.id, {})
+    _audit(actor, "webhook.secret_rotated", endpoint, {})
     db.session.commit()
     return get_endpoint(actor, endpoint.id), secret
 
@@ -379,7 +393,7 @@ def replay_message(
         .where(WebhookMessage.id == message.id)
         .values(state=MessageState.WAITING, attempts=0, next_attempt_at=utcnow(), ended_at=None)
     )
-    _audit(actor, "webhook.message_replayed", endpoint.id, {"message": message.id})
+    _audit(actor, "webhook.message_replayed", endpoint, {"message": message.id})
     _wake(endpoint.id)
     db.session.commit()
     webhook_deliveries.start(endpoint.id)
@@ -398,7 +412,7 @@ def send_test(actor: Actor, endpoint: WebhookEndpoint) -> WebhookMessage:
     )
     db.session.add(message)
     db.session.flush()
-    _audit(actor, "webhook.tested", endpoint.id, {"message": message.id})
+    _audit(actor, "webhook.tested", endpoint, {"message": message.id})
     _wake(endpoint.id)
     db.session.commit()
     webhook_deliveries.start(endpoint.id)
@@ -420,5 +434,13 @@ def host_of(endpoint: WebhookEndpoint) -> str:
     return parse_target(endpoint.url).host
 
 
-def _audit(actor: Actor, action: str, endpoint_id: int, detail: dict[str, Any]) -> None:
-    record_event(actor, action, object_type="webhook", object_id=endpoint_id, detail=detail)
+def _audit(actor: Actor, action: str, endpoint: WebhookEndpoint, detail: dict[str, Any]) -> None:
+    """Its address stays out: a path may be a secret."""
+    record_event(
+        actor,
+        action,
+        group_id=endpoint.group_id,
+        object_type="webhook",
+        object_id=endpoint.id,
+        detail=detail,
+    )

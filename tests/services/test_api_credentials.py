@@ -128,12 +128,14 @@ def test_a_credential_is_made_and_signs_in(landlord: Actor) -> None:
         (
             "api_credential.created",
             {
-                "name": "billing",
-                "description": "Invoices",
-                "scopes": ["read", "send"],
-                "groups": [1],
-                "networks": ["192.0.2.0/24"],
-                "last_day": None,
+                "after": {
+                    "name": "billing",
+                    "description": "Invoices",
+                    "scopes": ["read", "send"],
+                    "groups": [1],
+                    "networks": ["192.0.2.0/24"],
+                    "last_day": None,
+                }
             },
         )
     ]
@@ -519,9 +521,12 @@ def test_a_change_holds_from_the_next_request_on(landlord: Actor) -> None:
     assert events()[-1] == (
         "api_credential.changed",
         {
-            "scopes": [["read"], ["write"]],
-            "groups": [[1], [1, 2]],
-            "networks": [["192.0.2.0/24"], ["198.51.100.0/24"]],
+            "before": {"scopes": ["read"], "groups": [1], "networks": ["192.0.2.0/24"]},
+            "after": {
+                "scopes": ["write"],
+                "groups": [1, 2],
+                "networks": ["198.51.100.0/24"],
+            },
         },
     )
 

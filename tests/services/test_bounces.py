@@ -132,6 +132,8 @@ def test_all_of_it_is_told_once_and_in_one_piece() -> None:
     assert event.customer_id == find_customer("CQ001").id
     assert (event.object_type, event.object_id) == ("delivery", delivery_id)
     assert event.detail == {
+        "before": {"state": "sent"},
+        "after": {"state": "bounced"},
         "mailing": delivery.mailing_id,
         "status": "5.1.1",
         "suppressed": True,

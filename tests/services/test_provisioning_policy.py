@@ -109,7 +109,10 @@ def test_zone_and_cap_change_together(landlord: Actor) -> None:
     detail = db.session.scalars(
         sa.select(AuditEvent.detail).where(AuditEvent.action == "provisioning_limits.changed")
     ).one()
-    assert detail == {"time_zone": ["UTC", "Australia/Lord_Howe"], "max_runs": [4, 9]}
+    assert detail == {
+        "before": {"time_zone": "UTC", "max_runs": 4},
+        "after": {"time_zone": "Australia/Lord_Howe", "max_runs": 9},
+    }
 
 
 CHANGES: dict[str, Callable[[Actor, int], None]] = {
