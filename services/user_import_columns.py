@@ -24,6 +24,7 @@ FIELDS = {
     "extension": "Extension",
     "bundle": "Bundle",
     "role": "Role",
+    "profile": "Permission profile",
     "language": "Language",
 }
 """The fields that a column can be, with their labels."""
@@ -61,6 +62,10 @@ _HEADINGS = {
         "forfait, offre, bouquet, pakket, dienstenpakket, bundel"
     ),
     "role": "role, rolle, benutzerrolle, rôle, fonction, rol, functie, user role",
+    "profile": (
+        "permission profile, profile, profil, berechtigungsprofil, profil d'autorisation, "
+        "machtigingsprofiel, profiel"
+    ),
     "language": "language, lang, sprache, langue, taal, preferred language, locale",
 }
 
