@@ -23,6 +23,7 @@ from blueprints.provisioning.views import bp as provisioning
 from blueprints.registration.entry import entry_bp as registration
 from blueprints.registration.invitations import invitations_bp as invitations
 from blueprints.registration.wizard import wizard_bp as wizard
+from blueprints.service_templates.views import bp as service_templates
 from blueprints.setup.views import bp as setup
 from blueprints.suppressions.views import bp as suppressions
 from blueprints.system.views import bp as system
@@ -51,6 +52,7 @@ BLUEPRINTS = (
     registration,
     request_actions,
     request_notifications,
+    service_templates,
     setup,
     suppressions,
     system,

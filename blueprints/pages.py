@@ -73,6 +73,9 @@ def nav_items() -> list[NavItem]:
     if actor.may(Permission.AUDIT_READ) and actor.may(Permission.CUSTOMERS_READ):
         href = url_for("audit.index")
         items.append(NavItem("Audit", "scroll-text", href, here == "audit"))
+    if actor.may(Permission.CUSTOMERS_READ) and actor.may(Permission.TEMPLATES_READ):
+        href = url_for("service_templates.index")
+        items.append(NavItem("Service templates", "layers", href, here == "service_templates"))
     if actor.may(Permission.CREDENTIALS_MANAGE):
         href = url_for("credentials.index")
         items.append(NavItem("API", "key-round", href, here == "credentials"))

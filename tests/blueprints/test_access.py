@@ -27,6 +27,7 @@ from models import (
     RequestState,
     Role,
     SelectedUser,
+    ServiceTemplate,
     Suppression,
     TemplateKind,
     User,
@@ -34,6 +35,7 @@ from models import (
 )
 from services import command_runs, registration_drafts, request_notifications
 from services.email_templates import find_template_of_kind, get_current_version
+from tests.support.attachments import make_attachment
 from tests.support.factories import (
     actor_for,
     find_customer,
@@ -79,6 +81,8 @@ DEMANDS: dict[str, frozenset[str]] = {
     "mailings.send of a customer": SENDERS,
     "parameters.read of a customer": READERS,
     "parameters.edit of a customer": SENDERS,
+    "setup.edit of a customer": SENDERS,
+    "service_templates.edit": frozenset({"landlord"}),
     "commands.read": STAFF,
     "commands.run": STAFF - {"auditor"},
     "requests.read": STAFF | {"prospect"},
@@ -92,6 +96,7 @@ DEMANDS: dict[str, frozenset[str]] = {
     "prospects.invite": STAFF - {"auditor"},
     "tenants.register": STAFF - {"auditor"} | {"prospect"},
     "mailings.read of staff": STAFF,
+    "templates.read of staff": STAFF,
     "mailings.send of staff": STAFF - {"auditor"},
     "audit.read of staff": STAFF,
     "audit.read of a customer": READERS,
@@ -129,6 +134,8 @@ _REQUEST = "/tenant-creation-management/{told}"
 _CREDENTIAL = "/api-credentials/{credential}"
 _WEBHOOK = "/webhooks/{webhook}"
 _MESSAGE = f"{_WEBHOOK}/messages/{{message}}"
+_SERVICE = "/service-templates/{service}"
+_SETUP_FILE = CQ001 + "/setup/files/{file}"
 _NOTIFICATION = f"{_REQUEST}/notifications/{{notification}}"
 
 EXPECTED: dict[tuple[str, str], Expected] = {
@@ -409,6 +416,52 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("provisioning.remove_exception", "POST"): Expected(
         "provisioning.plan", "/provisioning/exceptions/2026-12-25/remove", 303, {"version": "1"}
     ),
+    ("setup.index", "GET"): Expected("users.read of a customer", f"{CQ001}/setup"),
+    ("setup.save", "POST"): Expected("setup.edit of a customer", f"{CQ001}/setup", 409),
+    ("setup.add_file", "POST"): Expected("setup.edit of a customer", f"{CQ001}/setup/files", 422),
+    ("setup.download", "GET"): Expected("users.read of a customer", _SETUP_FILE),
+    ("setup.move_file", "POST"): Expected(
+        "setup.edit of a customer", f"{_SETUP_FILE}/move", 303, {"way": "up"}
+    ),
+    ("setup.remove_file", "POST"): Expected(
+        "setup.edit of a customer", f"{_SETUP_FILE}/remove", 303
+    ),
+    ("account.setup_file", "GET"): Expected(
+        "signed in",
+        "/account/services/files/{file}",
+        hidden_from=SIGNED_IN - {"admin", "supervisor", "user"},
+    ),
+    ("service_templates.index", "GET"): Expected("templates.read of staff", "/service-templates"),
+    ("service_templates.show", "GET"): Expected(
+        "templates.read of staff", _SERVICE, hidden_from=ELSEWHERE
+    ),
+    ("service_templates.versions", "GET"): Expected(
+        "templates.read of staff", f"{_SERVICE}/versions", hidden_from=ELSEWHERE
+    ),
+    ("service_templates.version", "GET"): Expected(
+        "templates.read of staff", f"{_SERVICE}/versions/1", hidden_from=ELSEWHERE
+    ),
+    ("service_templates.new", "GET"): Expected("service_templates.edit", "/service-templates/new"),
+    ("service_templates.new", "POST"): Expected(
+        "service_templates.edit", "/service-templates/new", 422
+    ),
+    ("service_templates.edit", "GET"): Expected("service_templates.edit", f"{_SERVICE}/edit"),
+    ("service_templates.edit", "POST"): Expected("service_templates.edit", f"{_SERVICE}/edit", 409),
+    ("service_templates.publish", "POST"): Expected(
+        "service_templates.edit", f"{_SERVICE}/publish", 422
+    ),
+    **{
+        (f"service_templates.{name}", "POST"): Expected(
+            "service_templates.edit", f"{_SERVICE}/{path}", 303, {"way": "up"}
+        )
+        for name, path in (
+            ("unpublish", "unpublish"),
+            ("archive", "archive"),
+            ("unarchive", "unarchive"),
+            ("move", "move"),
+            ("restore", "versions/1/restore"),
+        )
+    },
     ("webhooks.index", "GET"): Expected("webhooks.read", "/webhooks"),
     ("webhooks.show", "GET"): Expected("webhooks.read", _WEBHOOK),
     ("webhooks.message", "GET"): Expected("webhooks.read", _MESSAGE),
@@ -536,6 +589,10 @@ def world(app: Flask) -> World:
         found[0]["credential"] = db.session.scalars(sa.select(ApiCredential.id)).one()
         endpoint = make_endpoint()
         found[0] |= {"webhook": endpoint.id, "message": make_message(endpoint).id}
+        found[0]["file"] = make_attachment(kenton).id
+        found[0]["service"] = db.session.scalars(
+            sa.select(ServiceTemplate.id).where(ServiceTemplate.name == "Starter")
+        ).one()
         found[0]["draft"] = registration_drafts.start_draft(actor_for(logins["prospect"])).id
         told = make_request(RequestState.REJECTED, created_by_id=find_user(logins["prospect"]).id)
         found[0]["told"] = told.id
