@@ -174,6 +174,11 @@ class Settings:
     mail_down_delays: tuple[float, ...]
     provisioning_timeout: float
     provisioning_retry_delays: tuple[float, ...]
+    customer_grace_days: int
+    user_import_rows: int
+    user_import_megabytes: int
+    user_import_columns: int
+    user_import_days: int
     webhook_private_targets: bool
     webhook_timeout: float
     webhook_retry_delays: tuple[float, ...]
@@ -275,6 +280,11 @@ class Settings:
             provisioning_retry_delays=read.numbers(
                 "PROVISIONING_RETRY_DELAYS", (5, 15, 60, 300, 900)
             ),
+            customer_grace_days=read.integer("CUSTOMER_GRACE_DAYS", 30, 1, 365),
+            user_import_rows=read.integer("USER_IMPORT_ROWS", 200_000, 1, 1_000_000),
+            user_import_megabytes=read.integer("USER_IMPORT_MEGABYTES", 30, 1, 500),
+            user_import_columns=read.integer("USER_IMPORT_COLUMNS", 100, 1, 500),
+            user_import_days=read.integer("USER_IMPORT_DAYS", 7, 1, 90),
             webhook_private_targets=read.flag("WEBHOOK_PRIVATE_TARGETS", False),
             webhook_timeout=read.number("WEBHOOK_TIMEOUT", 10, 0.5, 30),
             # 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h: Standard Webhooks' schedule.
