@@ -59,7 +59,7 @@ class _TemplateForm(Form):
     needs_approval = BooleanField("Requests have to be approved")
     start_rule = SelectField(
         "Start",
-        choices=[(each.value, words) for each, words in START_WORDS.items()],
+        choices={each.value: words for each, words in START_WORDS.items()},
         validate_choice=False,
     )
     connector = SelectField("Application platform", validate_choice=False)
@@ -133,7 +133,7 @@ def _form_class(options: int) -> type[_TemplateForm]:
             f"{prefix}help": StringField("Help"),
             f"{prefix}kind": SelectField(
                 "Kind",
-                choices=[(each.value, words) for each, words in KIND_WORDS.items()],
+                choices={each.value: words for each, words in KIND_WORDS.items()},
                 validate_choice=False,
             ),
             f"{prefix}choices": TextAreaField("Choices"),
@@ -217,7 +217,7 @@ class PublishForm(Form):
     number = HiddenField()
     audience = SelectField(
         "Who may pick it",
-        choices=[(each.value, words) for each, words in AUDIENCE_WORDS.items()],
+        choices={each.value: words for each, words in AUDIENCE_WORDS.items()},
         validate_choice=False,
     )
 
