@@ -326,6 +326,9 @@ def _found_within(actor: Actor, customer: Customer | None, term: str) -> sa.Colu
     """The same as one condition, where another filter leads to the events already."""
     users = _users_by_login(term)
     if customer is not None:
+        keys = (customer.name_key, customer.short_name_key, customer.upn_suffix)
+        if any(key.startswith(term) for key in (*keys, customer.web_id.lower())):
+            return sa.true()
         users = users.where(User.customer_id == customer.id)
     found = [
         _begins(_E.actor_key, term),
