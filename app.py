@@ -8,28 +8,46 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import blueprints.api.views as api
 import cli
 from blueprints import errors, pages, request_ids, security
+from blueprints.account.second_factors import bp as second_factors
+from blueprints.account.second_steps import bp as second_steps
+from blueprints.account.sessions import bp as sessions
 from blueprints.account.views import bp as account
 from blueprints.api_access.views import bp as credentials
 from blueprints.audit.views import bp as audit
 from blueprints.audit.views import customer_bp as customer_audit
+from blueprints.bundles.views import bp as bundles
 from blueprints.commands.views import bp as commands
 from blueprints.customer_home.views import bp as customer_home
+from blueprints.customers.assignments import assignments_bp as customer_bundles
+from blueprints.customers.details import details_bp as customer_details
+from blueprints.customers.impersonations import impersonations_bp as impersonations
+from blueprints.customers.new import new_bp as new_customers
+from blueprints.customers.states import states_bp as customer_states
 from blueprints.customers.views import bp as customers
+from blueprints.email_templates.customer_views import bp as customer_templates
+from blueprints.email_templates.views import bp as email_templates
+from blueprints.groups.views import bp as groups
 from blueprints.hooks.views import bp as hooks
 from blueprints.mailings.views import bp as mailings
 from blueprints.mailings.views import staff_bp as staff_mailings
 from blueprints.parameters.views import bp as parameters
+from blueprints.profiles.views import bp as profiles
 from blueprints.provisioning.views import bp as provisioning
 from blueprints.registration.entry import entry_bp as registration
 from blueprints.registration.invitations import invitations_bp as invitations
 from blueprints.registration.wizard import wizard_bp as wizard
 from blueprints.service_templates.views import bp as service_templates
 from blueprints.setup.views import bp as setup
+from blueprints.staff.policies import bp as policies
+from blueprints.staff.views import bp as staff
+from blueprints.staff.welcome import bp as staff_welcome
 from blueprints.suppressions.views import bp as suppressions
 from blueprints.system.views import bp as system
 from blueprints.tenant_creation.actions import actions_bp as request_actions
 from blueprints.tenant_creation.notifications import notifications_bp as request_notifications
 from blueprints.tenant_creation.views import bp as tenant_creation
+from blueprints.users.accounts import bp as user_accounts
+from blueprints.users.changes import bp as user_changes
 from blueprints.users.views import bp as users
 from blueprints.webhooks.views import bp as webhooks
 from config import PROJECT_ROOT, Settings
@@ -38,25 +56,43 @@ from extensions import csrf, db, login_manager, migrate, queues
 BLUEPRINTS = (
     account,
     audit,
+    bundles,
     commands,
     credentials,
     customer_audit,
+    customer_bundles,
+    customer_details,
     customer_home,
+    customer_states,
+    customer_templates,
     customers,
+    email_templates,
+    groups,
     hooks,
+    impersonations,
     invitations,
     mailings,
+    new_customers,
+    policies,
+    profiles,
     provisioning,
     staff_mailings,
     parameters,
     registration,
     request_actions,
     request_notifications,
+    second_factors,
+    second_steps,
     service_templates,
+    sessions,
     setup,
+    staff,
+    staff_welcome,
     suppressions,
     system,
     tenant_creation,
+    user_accounts,
+    user_changes,
     users,
     webhooks,
     wizard,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Response, request
 from flask_wtf import FlaskForm
-from wtforms import DateField, Field
+from wtforms import DateField, Field, HiddenField
 from wtforms.validators import ValidationError
 
 from blueprints.htmx import respond
@@ -27,6 +28,20 @@ class Form(FlaskForm):  # type: ignore[misc]
     class Meta(FlaskForm.Meta):  # type: ignore[misc]
         def wrap_formdata(self, _form: Any, _formdata: Any) -> Any:
             return request.form or None
+
+
+class SeenForm(Form):
+    """What a change carries: the version of the row that its author saw."""
+
+    version = HiddenField()
+
+    @property
+    def seen(self) -> int:
+        """That version. Raises InvalidInput where a page sends none."""
+        written = str(self.version.data or "")
+        if not re.fullmatch(r"[0-9]{1,9}", written):
+            raise InvalidInput("version", "This page is incomplete. Open it again.")
+        return int(written)
 
 
 class IdsField(Field):  # type: ignore[misc]

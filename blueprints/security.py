@@ -10,17 +10,21 @@ from flask import Flask, Response, abort, current_app, flash, g, redirect, reque
 from flask_login import current_user
 
 from blueprints.api.problems import is_api_request
+from blueprints.htmx import go, respond, wants_fragment
 from config import Settings
 from extensions import get_settings, login_manager
 from models import Customer, SignInSession, User
-from services import sign_ins
+from services import impersonations, sign_ins
 from services.actors import Actor, Permission, get_customer
+from services.errors import Forbidden
+from services.impersonations import Impersonation
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 _ACCESS = "access_demanded"
 _UPLOADS = "bytes_accepted"
 SESSION_TOKEN = "sign_in"  # noqa: S105
+SECOND_STEP = "second_step"
 CAME_BY_LINK = "came_by_link"
 
 CONTENT_SECURITY_POLICY = (
@@ -83,20 +87,20 @@ def staff_page(permission: Permission) -> Callable[[View], View]:
     return decorate
 
 
-def customer_page(permission: Permission) -> Callable[[View], View]:
+def customer_page(*any_of: Permission) -> Callable[[View], View]:
     """The route names a customer by `web_id`; the view gets the Customer instead.
 
-    404 when the customer is not in the actor's scope, 403 when the role lacks `permission`.
+    404 when the customer is not in the actor's scope, 403 when the role lacks all of `any_of`.
     """
 
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(web_id: str, **kwargs: Any) -> Any:
-            customer: Customer = get_customer(current_actor(), web_id, permission)
+            customer: Customer = get_customer(current_actor(), web_id, *any_of)
             g.customer = customer
             return view(customer, **kwargs)
 
-        setattr(guarded, _ACCESS, f"{permission} of a customer")
+        setattr(guarded, _ACCESS, f"{' or '.join(any_of)} of a customer")
         return guarded  # type: ignore[return-value]
 
     return decorate
@@ -131,8 +135,18 @@ def access_demanded(view: Callable[..., Any] | None) -> str | None:
 
 
 def current_actor() -> Actor:
-    """The signed-in person as services want him."""
-    return Actor.from_user(current_user, request.remote_addr or "")
+    """The signed-in person as services want him, whomever he is signed in as."""
+    address = request.remote_addr or ""
+    user = current_user  # Asking who it is finds out on whose behalf, too.
+    if user.is_authenticated and (found := current_impersonation()) is not None:
+        return found.actor(address)
+    return Actor.from_user(user, address)
+
+
+def current_impersonation() -> Impersonation | None:
+    """Whom the signed-in member of staff is signed in as; `current_user` is that one."""
+    found: Impersonation | None = g.get("impersonation")
+    return found
 
 
 def current_session() -> SignInSession:
@@ -155,7 +169,14 @@ def _load_user(_request: Any) -> User | None:
     if found is None:
         return None
     g.sign_in_session = found
-    return found.user
+    if found.behalf_id is None:
+        return found.user
+    g.impersonation = impersonations.find(found, request.remote_addr or "")
+    if g.impersonation is None:
+        g.impersonation_is_over = True
+        return found.user
+    behalf: User = g.impersonation.administrator
+    return behalf
 
 
 def ask_to_sign_in() -> Response:
@@ -180,6 +201,12 @@ def ask_to_sign_in() -> Response:
     return redirect(target)  # type: ignore[return-value]
 
 
+_FREE_WITHOUT_SECOND_FACTOR = {
+    "account.change_password",
+    "account.confirm",
+    "account.set_theme",
+    "account.sign_out",
+}
 _FREE_WITH_OLD_PASSWORD = {"account.change_password", "account.sign_out", "account.set_theme"}
 
 
@@ -193,12 +220,25 @@ def _check_access() -> Any:
         return None
     if not current_user.is_authenticated:
         return ask_to_sign_in()
+    if g.get("impersonation_is_over"):
+        return _return_to_oneself()
+    if current_impersonation() is not None:
+        return _keep_to_himself(demanded)
     if current_user.must_change_password and request.endpoint not in _FREE_WITH_OLD_PASSWORD:
-        target = url_for("account.change_password")
-        if request.headers.get("HX-Request"):
-            return Response(status=401, headers={"HX-Redirect": target})
-        return redirect(target)
+        return _send_first_to(url_for("account.change_password"))
+    if (
+        current_session().lacks_second_factor
+        and request.blueprint != "second_factors"
+        and request.endpoint not in _FREE_WITHOUT_SECOND_FACTOR
+    ):
+        return _send_first_to(url_for("second_factors.index"))
     return None
+
+
+def _send_first_to(target: str) -> Response:
+    if request.headers.get("HX-Request"):
+        return Response(status=401, headers={"HX-Redirect": target})
+    return redirect(target)  # type: ignore[return-value]
 
 
 def _allow_files() -> None:
@@ -207,6 +247,34 @@ def _allow_files() -> None:
     most = getattr(view, _UPLOADS, None)
     if most is not None:
         request.max_content_length = most(get_settings())
+
+
+_FREE_ON_BEHALF = {
+    "account.services",
+    "account.setup_file",
+    "account.sign_out",
+    "impersonations.end",
+}
+
+
+def _return_to_oneself() -> Response:
+    """What was asked for is not done: it was meant as somebody else."""
+    flash(
+        "You are yourself again: you may be signed in as somebody else for an hour, and only while "
+        "both of you may. Nothing was done just now.",
+        "attention",
+    )
+    return go(url_for("account.home"))
+
+
+def _keep_to_himself(demanded: str | None) -> Response | None:
+    """Password, second factors, sessions and profile are the administrator's own affair."""
+    if demanded != "signed in" or request.endpoint in _FREE_ON_BEHALF:
+        return None
+    name = current_user.full_name
+    if wants_fragment():
+        raise Forbidden(f"This is {name}'s own affair. Return to yourself first.")
+    return respond("impersonations/own_affair.html", status=403, name=name)
 
 
 def _refuse_nameless_fields() -> None:

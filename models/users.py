@@ -55,7 +55,6 @@ ADMINISTRATORS = sa.text("role = 'customer_admin'")
 SUPERVISORS = sa.text("profile_id IS NOT NULL")
 """A customer's supervisors, likewise."""
 
-
 STAFF = sa.text("role IN ('landlord', 'operator', 'auditor')")
 """The provider's staff, in the words of the index that finds it among a million users."""
 
@@ -111,6 +110,14 @@ class User(Base, UserMixin):  # type: ignore[misc]
             "id",
             sqlite_where=ADMINISTRATORS,
             postgresql_where=ADMINISTRATORS,
+        ),
+        sa.Index(
+            "ix_users_supervisors",
+            "customer_id",
+            "profile_id",
+            "id",
+            sqlite_where=SUPERVISORS,
+            postgresql_where=SUPERVISORS,
         ),
         sa.Index("ix_users_staff", "name_key", "id", sqlite_where=STAFF, postgresql_where=STAFF),
     )

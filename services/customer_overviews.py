@@ -6,28 +6,17 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from extensions import db
 from models import Bundle, Customer, Mailing, User, UserStatus
 from services import mailings, users
 from services.actors import Actor, Permission
-
-COUNT_CAP = 1000
-"""Users are counted up to here: a count over a million would make everybody's first page slow."""
+from services.capped_counts import COUNT_CAP, CappedCount, count_up_to
 
 _NEWEST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class CappedCount:
-    """`number`, or more than that where `is_more`."""
-
-    number: int
-    is_more: bool
-
-
-@dataclass(frozen=True, slots=True)
 class CustomerOverview:
-    """`mailings` are the newest, with template and author loaded."""
+    """`mailings` are the newest, with template and author loaded; none for who may not see them."""
 
     active: CappedCount
     suspended: CappedCount
@@ -42,17 +31,16 @@ def get_overview(actor: Actor, customer: Customer) -> CustomerOverview:
         active=_count(customer, UserStatus.ACTIVE),
         suspended=_count(customer, UserStatus.SUSPENDED),
         bundles=users.list_bundles_of(customer),
-        mailings=mailings.list_mailings(actor, customer, size=_NEWEST).rows,
+        mailings=(
+            mailings.list_mailings(actor, customer, size=_NEWEST).rows
+            if actor.may(Permission.MAILINGS_READ)
+            else []
+        ),
     )
 
 
 def _count(customer: Customer, status: UserStatus) -> CappedCount:
-    some = (
-        sa.select(sa.literal(1))
-        .select_from(User)
-        .where(User.customer_id == customer.id, User.status == status)
-        .limit(COUNT_CAP + 1)
-        .subquery()
+    return count_up_to(
+        sa.select(User.id).where(User.customer_id == customer.id, User.status == status),
+        COUNT_CAP,
     )
-    found = db.session.scalar(sa.select(sa.func.count()).select_from(some)) or 0
-    return CappedCount(min(found, COUNT_CAP), found > COUNT_CAP)

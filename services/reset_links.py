@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from extensions import db, get_settings
-from models import ResetLink, Suppression, User, UserStatus, utcnow
+from models import (
+    Customer,
+    CustomerStatus,
+    ResetLink,
+    Suppression,
+    User,
+    UserStatus,
+    utcnow,
+)
 from services import (
     email_templates,
     mail_lines,
@@ -154,25 +163,35 @@ def _send(user: User, token: str) -> None:
 
 
 def find_link(token: str) -> ResetLink | None:
-    """The link that a token opens, or None when it is unknown, used or too old."""
+    """The link that a token opens, or None when it is unknown, used or too old.
+
+    It opens nothing while its user or his customer is suspended.
+    """
     oldest = utcnow() - timedelta(minutes=get_settings().reset_link_minutes)
     return db.session.scalar(
         sa.select(ResetLink)
         .join(User, User.id == ResetLink.user_id)
+        .outerjoin(Customer, Customer.id == User.customer_id)
         .where(
             ResetLink.token_hash == _hash(token),
             ResetLink.used_at.is_(None),
             ResetLink.requested_at > oldest,
             User.status == UserStatus.ACTIVE,
+            sa.or_(Customer.id.is_(None), Customer.status == CustomerStatus.ACTIVE),
         )
     )
 
 
 def close_links_of(user: User) -> None:
     """No link that the user was sent, or is about to be, opens any more. The caller commits."""
+    close_links_of_all([user.id])
+
+
+def close_links_of_all(user_ids: Collection[int]) -> None:
+    """The same for up to a thousand users."""
     db.session.execute(
         sa.update(ResetLink)
-        .where(ResetLink.user_id == user.id, ResetLink.used_at.is_(None))
+        .where(ResetLink.user_id.in_(user_ids), ResetLink.used_at.is_(None))
         .values(used_at=utcnow())
     )
 

@@ -34,7 +34,7 @@ from models import (
     is_storable,
     utcnow,
 )
-from services import passwords, throttles
+from services import impersonations, passwords, throttles
 from services.actors import Actor
 from services.audit_events import record_event
 from services.delivery_results import PROVED_BY_READER
@@ -48,6 +48,9 @@ _LIMITS = {"account": Limit(3, 60), "address": Limit(20, 60), "everywhere": Limi
 _SEEN_EVERY = timedelta(seconds=30)
 SECOND_STEP_WITHIN = timedelta(minutes=10)
 """Between the right password and the second step."""
+
+CONFIRMED_FOR = timedelta(minutes=15)
+"""So long second factors can be changed after one has proved who one is."""
 
 REFUSED = "The login or the password is wrong. Check both, or choose a new password below."
 
@@ -95,6 +98,8 @@ def sign_in(
         raise InvalidInput("login", REFUSED)
     throttles.forget_attempts(keys["account"])
     if user.has_second_factor:
+        if replaces:
+            end_session(replaces)
         pending = _await_second_step(user, address, user_agent)
         db.session.commit()
         return SecondStepDue(user, pending)
@@ -307,11 +312,12 @@ def _count_failure(keys: dict[str, str]) -> None:
 
 
 def begin_session(
-    user: User, *, address: str = "", user_agent: str = "", replaces: str = ""
+    user: User, *, address: str = "", user_agent: str = "", replaces: str = "", way: str = ""
 ) -> str:
     """Begin a session of somebody who has proved who he is; returns its token.
 
-    `replaces` is the token of the session that it supersedes. The caller commits.
+    `replaces` is the token of the session that it supersedes, `way` how he has proved it beside the
+    password or in its place. The caller commits.
     """
     if replaces:
         end_session(replaces)
@@ -324,7 +330,12 @@ def begin_session(
             user_agent=user_agent[:255],
         )
     )
-    record_event(Actor.from_user(user, address), "sign_in.succeeded", customer_id=user.customer_id)
+    record_event(
+        Actor.from_user(user, address),
+        "sign_in.succeeded",
+        customer_id=user.customer_id,
+        detail={"second_step": way} if way else None,
+    )
     return token
 
 
@@ -373,9 +384,7 @@ def _lacks_second_factor() -> sa.ColumnElement[bool]:
 
 def end_session(token: str) -> None:
     """End the session of a token; nothing happens when there is none. The caller commits."""
-    db.session.execute(
-        sa.delete(SignInSession).where(SignInSession.token_hash == _token_hash(token))
-    )
+    _end_sessions(SignInSession.token_hash == _token_hash(token))
 
 
 def sign_out(actor: Actor, token: str) -> None:
@@ -387,18 +396,30 @@ def sign_out(actor: Actor, token: str) -> None:
 def end_sessions_of(user: User, *, but_token: str = "") -> None:
     """End the user's sessions, all but the one of `but_token`, and sign-ins that await their
     second step. The caller commits."""
-    ended = sa.delete(SignInSession).where(SignInSession.user_id == user.id)
+    ended = [SignInSession.user_id == user.id]
     if but_token:
-        ended = ended.where(SignInSession.token_hash != _token_hash(but_token))
-    db.session.execute(ended)
+        ended.append(SignInSession.token_hash != _token_hash(but_token))
+    _end_sessions(*ended)
     db.session.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id == user.id))
 
 
 def end_sessions_of_all(user_ids: Collection[int]) -> None:
     """End the sessions of these users, up to a thousand, and sign-ins that await their second
     step. The caller commits."""
-    db.session.execute(sa.delete(SignInSession).where(SignInSession.user_id.in_(user_ids)))
+    _end_sessions(SignInSession.user_id.in_(user_ids))
     db.session.execute(sa.delete(PendingSignIn).where(PendingSignIn.user_id.in_(user_ids)))
+
+
+def end_session_of(user: User, session_id: int) -> bool:
+    """End one session of the user; False when there was none. The caller commits."""
+    return bool(_end_sessions(SignInSession.id == session_id, SignInSession.user_id == user.id))
+
+
+def _end_sessions(*which: sa.ColumnElement[bool]) -> int:
+    """Who was signed in as somebody else in one of them is so no more, which is noted."""
+    impersonations.end_with_sessions(*which)
+    ended = db.session.connection().execute(sa.delete(SignInSession).where(*which))
+    return ended.rowcount
 
 
 def delete_stale_rows() -> None:
@@ -416,6 +437,33 @@ def delete_stale_rows() -> None:
         sa.delete(PasskeyChallenge).where(PasskeyChallenge.created_at < now - SECOND_STEP_WITHIN)
     )
     throttles.delete_stale_throttles()
+    db.session.commit()
+
+
+# --- Proving it once more --------------------------------------------------------------------
+
+
+def is_confirmed(session: SignInSession) -> bool:
+    """Whether its person has proved a moment ago who he is: a session can be left open."""
+    return utcnow() - (session.confirmed_at or session.created_at) < CONFIRMED_FOR
+
+
+def confirm(session: SignInSession, password: str, *, address: str = "") -> None:
+    """Note that the person of a session knows his password.
+
+    Raises Throttled, and InvalidInput naming `password`.
+    """
+    user = session.user
+    keys = _throttle_keys(user.login, address)
+    throttles.refuse_if_throttled(keys.values())
+    if not passwords.verify(user.password_hash, password):
+        _count_failure(keys)
+        db.session.commit()
+        raise InvalidInput("password", "This is not your password.")
+    throttles.forget_attempts(keys["account"])
+    db.session.execute(
+        sa.update(SignInSession).where(SignInSession.id == session.id).values(confirmed_at=utcnow())
+    )
     db.session.commit()
 
 

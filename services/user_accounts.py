@@ -1,4 +1,4 @@
-"""User accounts of a customer: adding one or many, changing, suspending and resuming them.
+"""User accounts of a customer: adding one or many, and changing what is known of one.
 
 A new user has no password: the welcome mail brings the first one. His login never changes, because
 mails have told it and platforms know him by it.
@@ -6,36 +6,25 @@ mails have told it and platforms know him by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import joinedload, selectinload
 
 from extensions import db
-from models import (
-    Customer,
-    CustomerStatus,
-    Mailing,
-    Role,
-    User,
-    UserStatus,
-    table_of,
-    utcnow,
-)
+from models import Customer, Mailing, Role, User, UserStatus, table_of, utcnow
 from models.users import ADMINISTRATORS
-from services import email_templates, mailing_confirmations, reset_links, sign_ins
+from services import email_templates, mailing_confirmations, reset_links
 from services.actors import Actor, Permission
 from services.audit_events import insert_events, record_event
 from services.bulk_rows import load_rows
+from services.customer_locks import run_alone
 from services.errors import Conflict, InvalidInput, InvalidInputs, NotFound, Stale
 from services.mailing_confirmations import ChosenMail, lane_for
 from services.mailing_freezes import NAMED_USERS
-from services.transactions import run_session_transaction
-from services.user_rules import NewUser, UserRules
-
-T = TypeVar("T")
+from services.user_rules import NewUser, UserRules, by_login, require_reach
 
 MOST_AT_ONCE = 1000
 
@@ -53,6 +42,7 @@ class UserChanges:
     language: str | None = None
     bundle: str | None = None
     role: Role | None = None
+    profile: str | None = None
 
     def given(self) -> dict[str, Any]:
         pairs = ((each.name, getattr(self, each.name)) for each in fields(self))
@@ -111,9 +101,9 @@ def _add(
     send_welcome_mail: bool,
     prefixes: Sequence[str],
 ) -> AddedUsers:
-    actor.require(Permission.USERS_EDIT)
+    actor.require(Permission.USERS_ADD)
     mail = _choose_welcome(actor, customer) if send_welcome_mail else None
-    rules = UserRules(customer)
+    rules = UserRules(customer, actor)
     faults: list[tuple[str, str]] = []
     judged = []
     for prefix, new in zip(prefixes, rows, strict=True):
@@ -122,7 +112,6 @@ def _add(
         faults += [(f"{prefix}{field}", message) for field, message in wrong]
 
     def work() -> AddedUsers:
-        lock_customer(customer)
         found = [*faults, *_find_taken(judged, rows, prefixes)]
         if found:
             raise InvalidInputs(sorted(found, key=lambda fault: _row_of(fault[0])))
@@ -142,7 +131,7 @@ def _add(
         return added
 
     try:
-        return _run(work)
+        return run_alone(customer, work)
     except _Overtaken:
         raise Conflict(
             "Something that these users depend on was changed at the same moment, so nobody was "
@@ -166,29 +155,6 @@ def _choose_welcome(actor: Actor, customer: Customer) -> ChosenMail:
 
 class _Overtaken(Exception):
     """Somebody else was faster with something that a constraint holds."""
-
-
-def _run(work: Callable[[], T]) -> T:
-    try:
-        return run_session_transaction(work)
-    except Exception:
-        db.session.rollback()  # What was taken must not stay locked.
-        raise
-
-
-def lock_customer(customer: Customer) -> None:
-    """Changes nothing, but from here on everybody else who changes the customer's users waits."""
-    customers = table_of(Customer)
-    locked = db.session.connection().execute(
-        sa.update(customers)
-        .where(
-            customers.c.id == customer.id,
-            customers.c.status.in_([CustomerStatus.ACTIVE, CustomerStatus.SUSPENDED]),
-        )
-        .values(status=customers.c.status)
-    )
-    if not locked.rowcount:
-        raise NotFound("There is no such customer, or it is not yours to see.")
 
 
 def _find_taken(
@@ -215,6 +181,7 @@ def _find_taken(
 _COLUMNS = (
     "customer_id",
     "bundle_id",
+    "profile_id",
     "role",
     "login",
     "login_key",
@@ -237,6 +204,7 @@ _TOLD = (
     "language",
     "bundle",
     "role",
+    "profile",
 )
 """What an audit event says of a user."""
 
@@ -283,6 +251,19 @@ def insert_users(
     return [AddedUser(ids[values["login_key"]], values["login"]) for values in judged]
 
 
+def check_login(actor: Actor, customer: Customer, typed: str) -> str:
+    """The login that a new user of this user name, or login, would have.
+
+    Raises Forbidden, and InvalidInput for what can be none or is taken.
+    """
+    actor.require(Permission.USERS_ADD)
+    new = by_login(typed)
+    values = UserRules(customer, actor).judge_login(new)
+    if faults := _find_taken([values], [new], [""]):
+        raise InvalidInput(*faults[0])
+    return str(values["login"])
+
+
 # --- Changing ------------------------------------------------------------------------------------
 
 
@@ -296,17 +277,19 @@ def update_user(
 ) -> User:
     """Change what is known of a user; returns him with his bundle loaded.
 
-    `versions` are those that the change is meant for. Raises NotFound, Forbidden, Stale,
+    `versions` are those that the change is meant for. Raises NotFound, Forbidden (to a supervisor
+    everybody is closed who is more than a user), Stale,
     InvalidInputs with every fault, and Conflict where the customer would be left without an
     administrator. A mail that waits for another address is skipped by the engine when its turn
     comes; a link to choose a password that went to it does not open any more.
     """
     actor.require(Permission.USERS_EDIT)
     given = changes.given()
-    rules = UserRules(customer)
+    rules = UserRules(customer, actor)
 
     def work() -> User:
         user = _take(customer, user_id, versions)
+        require_reach(actor, user)
         values, faults = rules.judge_changes(user, given)
         if faults:
             raise InvalidInputs(faults)
@@ -323,55 +306,11 @@ def update_user(
         db.session.commit()
         return _load(customer, user.id)
 
-    return _run(work)
-
-
-def suspend_user(actor: Actor, customer: Customer, user_id: int) -> User:
-    """Keep a user out from this moment: his sessions end, his links open nothing any more.
-
-    Mails that wait for him are skipped when their turn comes. One who is suspended stays so.
-    Raises NotFound, Forbidden, and Conflict for the customer's last active administrator.
-    """
-    actor.require(Permission.USERS_EDIT)
-
-    def work() -> User:
-        user = _take(customer, user_id)
-        if user.status is UserStatus.ACTIVE:
-            if user.role is Role.CUSTOMER_ADMIN:
-                _require_another_administrator(customer, user)
-            user.status = UserStatus.SUSPENDED
-            user.version += 1
-            sign_ins.end_sessions_of(user)
-            reset_links.close_links_of(user)
-            _record(actor, user, "user.suspended")
-        db.session.commit()
-        return user
-
-    return _run(work)
-
-
-def resume_user(actor: Actor, customer: Customer, user_id: int) -> User:
-    """Let a suspended user in again, with the password that he had. One who is active stays so.
-
-    Raises NotFound, Forbidden.
-    """
-    actor.require(Permission.USERS_EDIT)
-
-    def work() -> User:
-        user = _take(customer, user_id)
-        if user.status is UserStatus.SUSPENDED:
-            user.status = UserStatus.ACTIVE
-            user.version += 1
-            _record(actor, user, "user.resumed")
-        db.session.commit()
-        return user
-
-    return _run(work)
+    return run_alone(customer, work)
 
 
 def _take(customer: Customer, user_id: int, versions: Collection[int] | None = None) -> User:
-    """The user as he is now; nobody else changes the customer's users until the commit."""
-    lock_customer(customer)
+    """The user as he is now. Raises NotFound, Stale."""
     user = _load(customer, user_id)
     if versions is not None and user.version not in versions:
         raise Stale(
@@ -388,7 +327,7 @@ def _load(customer: Customer, user_id: int) -> User:
             User.customer_id == customer.id,
             User.status != UserStatus.DELETED,
         )
-        .options(joinedload(User.bundle))
+        .options(joinedload(User.bundle), selectinload(User.profile))
         .execution_options(populate_existing=True)
     )
     if found is None:
@@ -412,8 +351,9 @@ def _require_another_administrator(customer: Customer, user: User) -> None:
 
 def differences(user: User, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the audit trail says of a change: the fields that differ, before and after."""
-    old = {name: getattr(user, name) for name in _TOLD if name != "bundle"}
+    old = {name: getattr(user, name) for name in _TOLD if name not in {"bundle", "profile"}}
     old["bundle"] = user.bundle.name if user.bundle is not None else ""
+    old["profile"] = user.profile.name if user.profile is not None else ""
     changed = [name for name in _TOLD if name in values and values[name] != old[name]]
     return {name: old[name] for name in changed}, {name: values[name] for name in changed}
 

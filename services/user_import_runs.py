@@ -47,11 +47,12 @@ from services import mailing_confirmations, reset_links, user_import_files, user
 from services.actors import Actor, Permission
 from services.audit_events import insert_events, record_event
 from services.bulk_rows import load_rows, update_rows
+from services.customer_locks import lock_customer
 from services.errors import InvalidInput, NotFound
 from services.mailing_freezes import Audience
 from services.tabular_files import Record, Table, UnreadableFile
 from services.transactions import run_session_transaction, run_transaction
-from services.user_accounts import insert_users, lock_customer
+from services.user_accounts import insert_users
 from services.user_import_checks import Judge, Verdict
 
 log = logging.getLogger(__name__)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from config import LANGUAGES
 from models import Customer, Role, User, fold
 from services import domain_names
+from services.actors import Actor
 from services.bundles import OwnBundles
-from services.errors import InvalidInput, InvalidInputs
+from services.errors import Forbidden, InvalidInput, InvalidInputs
+from services.permission_profiles import OwnProfiles
 from services.registration_checks import check_email, clean_text
 from services.tenant_rules import MAX_LOGIN, check_user_name
 
 NAME_LENGTH = 64
 EXTENSION_LENGTH = 16
-ROLES = (Role.USER, Role.CUSTOMER_ADMIN)
+ROLES = (Role.USER, Role.SUPERVISOR, Role.CUSTOMER_ADMIN)
 """The roles that a customer's users can be given."""
+
+ROLE_WORDS = {
+    Role.USER: "a user",
+    Role.SUPERVISOR: "a supervisor",
+    Role.CUSTOMER_ADMIN: "an administrator",
+}
 
 _NAMES = {"first_name": "The first name", "last_name": "The last name"}
 _EXTENSION = re.compile(rf"[0-9]{{1,{EXTENSION_LENGTH}}}")
@@ -31,7 +40,7 @@ Fault = tuple[str, str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUser:
     """A user as he was typed. He has a `login`, or a `user_name` to which the customer's UPN
-    suffix is added. An empty `language` is the customer's; `bundle` is a name."""
+    suffix is added. An empty `language` is the customer's; `bundle` and `profile` are names."""
 
     login: str = ""
     user_name: str = ""
@@ -42,16 +51,59 @@ class NewUser:
     language: str = ""
     bundle: str = ""
     role: Role = Role.USER
+    profile: str = ""
+
+
+def by_login(typed: str) -> NewUser:
+    """Nobody yet but for what was typed as his login: the whole of it, or what is before the @."""
+    name = typed.strip()
+    return NewUser(login=name) if "@" in name else NewUser(user_name=name)
+
+
+def roles_within(actor: Actor) -> tuple[Role, ...]:
+    """Users of which roles the actor may add and change: to a supervisor all others are closed.
+
+    Otherwise he could make himself an administrator, or have an administrator's mail sent to him.
+    """
+    return (Role.USER,) if actor.role is Role.SUPERVISOR else ROLES
+
+
+def require_reach(actor: Actor, user: User) -> None:
+    """Raise Forbidden where a user's role is beyond the actor."""
+    if user.role not in roles_within(actor):
+        raise Forbidden(_beyond(user))
+
+
+def _beyond(user: User) -> str:
+    return (
+        f"{user.full_name} is {ROLE_WORDS[user.role]}. Only an administrator or the service "
+        "provider can change that account."
+    )
 
 
 class UserRules:
-    """What the users of one customer may be; each rule raises InvalidInput naming its field."""
+    """What the users of one customer may be when `actor` says so.
 
-    def __init__(self, customer: Customer) -> None:
+    Each rule raises InvalidInput naming its field.
+    """
+
+    def __init__(self, customer: Customer, actor: Actor) -> None:
         self._customer = customer
+        self._roles = roles_within(actor)
         self._suffix = customer.upn_suffix
         self._language = customer.language
         self._bundles = OwnBundles(customer)
+        self._profiles = OwnProfiles(customer)
+        self._judges: dict[str, Callable[[Any], dict[str, Any]]] = {
+            "login": self.judge_login,
+            "names": self._judge_names,
+            "email": self._judge_email,
+            "extension": self._judge_extension,
+            "language": self._judge_language,
+            "role": self._judge_role,
+            "bundle": self._judge_bundle,
+            "profile": self._judge_profile,
+        }
 
     def judge_new(self, new: NewUser, *, needs_address: bool) -> tuple[dict[str, Any], list[Fault]]:
         """The columns of a new user and what is wrong; the columns are whole if nothing is."""
@@ -64,6 +116,7 @@ class UserRules:
                 "language": new.language.strip() or self._language,
                 "role": new.role,
                 "bundle": new.bundle,
+                "profile": (new.role, new.profile),
             }
         )
         if needs_address and not new.email.strip():
@@ -76,9 +129,15 @@ class UserRules:
         self, user: User, given: dict[str, Any]
     ) -> tuple[dict[str, Any], list[Fault]]:
         """The same for what is given of a change."""
+        if user.role not in self._roles:
+            return {}, [("login", _beyond(user))]
         asked = {name: text for name, text in given.items() if name not in _NAMES}
         if names := {name: text for name, text in given.items() if name in _NAMES}:
             asked["names"] = names, {name: getattr(user, name) for name in _NAMES}
+        if given.keys() & {"role", "profile"}:
+            role = given.get("role", user.role)
+            has = user.profile.name if user.profile is not None and role is user.role else ""
+            asked["profile"] = role, given.get("profile", has)
         values, faults = self._judge(asked)
         if given.keys() & {"bundle", "role"}:
             had = user.bundle.name if user.bundle is not None else ""
@@ -91,7 +150,7 @@ class UserRules:
         faults = []
         for name, typed in asked.items():
             try:
-                values |= getattr(self, f"_judge_{name}")(typed)
+                values |= self._judges[name](typed)
             except InvalidInput as error:
                 faults.append((error.field, error.message))
             except InvalidInputs as error:
@@ -104,7 +163,8 @@ class UserRules:
             return []
         return [("bundle", f"A user has one of the customer's bundles. {self._bundles.offer()}")]
 
-    def _judge_login(self, new: NewUser) -> dict[str, Any]:
+    def judge_login(self, new: NewUser) -> dict[str, Any]:
+        """The columns of a login."""
         login, user_name = new.login.strip(), new.user_name.strip()
         if bool(login) == bool(user_name):
             raise InvalidInput("login", "Give either a login or a user name.")
@@ -172,7 +232,29 @@ class UserRules:
     def _judge_role(self, role: Role) -> dict[str, Any]:
         if role not in ROLES:
             raise InvalidInput("role", f"The role is one of {', '.join(ROLES)}.")
+        if role not in self._roles:
+            raise InvalidInput(
+                "role",
+                f"Only an administrator or the service provider can make somebody "
+                f"{ROLE_WORDS[role]}.",
+            )
         return {"role": role}
+
+    def _judge_profile(self, asked: tuple[Role, str]) -> dict[str, Any]:
+        """A supervisor has one of the customer's profiles, and nobody else has any."""
+        role, name = asked
+        if role is not Role.SUPERVISOR:
+            if name.strip():
+                raise InvalidInput("profile", "Only a supervisor has a permission profile.")
+            return {"profile": "", "profile_id": None}
+        if not name.strip():
+            raise InvalidInput(
+                "profile",
+                f"A supervisor has one of the customer's permission profiles. "
+                f"{self._profiles.offer()}",
+            )
+        profile = self._profiles.get(name)
+        return {"profile": profile.name, "profile_id": profile.id}
 
     def _judge_bundle(self, typed: str) -> dict[str, Any]:
         if not typed.strip():

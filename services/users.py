@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import joinedload, selectinload
 
 from extensions import db
 from models import (
@@ -31,7 +31,7 @@ from models import (
     prefix_range,
     table_of,
 )
-from models.users import ADMINISTRATORS, LONG_AGO, never_first
+from models.users import ADMINISTRATORS, LONG_AGO, SUPERVISORS, never_first
 from services.actors import Actor, Permission
 from services.errors import InvalidInput, NotFound
 from services.paging import Page, keyset_page
@@ -68,6 +68,7 @@ class UserFilter:
     bundle_id: int | None = None
     status: UserStatus | None = None
     role: Role | None = None
+    profile_id: int | None = None
     mailed: Mailed | None = None
     never_signed_in: bool = False
     sort: UserSort = UserSort.NAME
@@ -80,6 +81,7 @@ class UserFilter:
             or self.bundle_id
             or self.status
             or self.role
+            or self.profile_id
             or self.mailed
             or self.never_signed_in
         )
@@ -105,7 +107,7 @@ _TIMES = {UserSort.WELCOME, UserSort.SIGN_IN}
 def list_users(
     actor: Actor, customer: Customer, wanted: UserFilter, *, size: int = 25, cursor: str = ""
 ) -> Page[User]:
-    """A page of the customer's users, with their bundles loaded. Raises Forbidden."""
+    """A page of the customer's users, with bundles and profiles loaded. Raises Forbidden."""
     actor.require(Permission.USERS_READ)
     column, attribute = _SORTS[wanted.sort]
 
@@ -115,7 +117,7 @@ def list_users(
 
     return keyset_page(
         lambda query: db.session.scalars(query).all(),
-        matching(customer, wanted).options(joinedload(User.bundle)),
+        matching(customer, wanted).options(joinedload(User.bundle), selectinload(User.profile)),
         key=column,
         row_id=User.id.expression,
         key_of=key_of,
@@ -136,19 +138,17 @@ def _parse_time(raw: str) -> datetime:
 
 def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
     """The users that a filter shows, in no order."""
-    only_administrators = wanted.role is Role.CUSTOMER_ADMIN
+    few = _few(customer, wanted)
     query = sa.select(User).where(
         # Few among a great many: without the customer beside it, no other index seems better.
-        User.id.in_(_administrators_of(customer))
-        if only_administrators
-        else User.customer_id == customer.id,
+        User.id.in_(few) if few is not None else User.customer_id == customer.id,
         User.status == wanted.status
         if wanted.status
         else User.status.in_([UserStatus.ACTIVE, UserStatus.SUSPENDED]),
     )
     if wanted.bundle_id is not None:
         query = query.where(User.bundle_id == wanted.bundle_id)
-    if wanted.role is not None and not only_administrators:
+    if wanted.role is not None and few is None:
         query = query.where(User.role == wanted.role)
     if wanted.mailed is not None:
         query = query.where(User.welcome_state == WelcomeState(wanted.mailed.value))
@@ -159,9 +159,17 @@ def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
     return query
 
 
-def _administrators_of(customer: Customer) -> sa.Select[int]:
-    """Their ids, by the index that has no others."""
-    return sa.select(User.id).where(User.customer_id == customer.id, ADMINISTRATORS)
+def _few(customer: Customer, wanted: UserFilter) -> sa.Select[int] | None:
+    """Ids of administrators or supervisors, by the index that has no others; None for the rest."""
+    if wanted.role is Role.CUSTOMER_ADMIN:
+        return sa.select(User.id).where(User.customer_id == customer.id, ADMINISTRATORS)
+    if wanted.profile_id is not None:
+        return sa.select(User.id).where(
+            User.customer_id == customer.id, SUPERVISORS, User.profile_id == wanted.profile_id
+        )
+    if wanted.role is Role.SUPERVISOR:
+        return sa.select(User.id).where(User.customer_id == customer.id, SUPERVISORS)
+    return None
 
 
 def _found_by_prefix(customer: Customer, term: str) -> sa.Select[tuple[int]]:
@@ -289,9 +297,13 @@ def clear_selection(session_id: int, customer: Customer) -> None:
     db.session.commit()
 
 
-def get_user_of(customer: Customer, user_id: int) -> User:
-    """A user of the customer that is not deleted. Raises NotFound."""
+def get_user_of(customer: Customer, user_id: int, *, or_deleted: bool = False) -> User:
+    """A user of the customer, one that is not deleted unless he may be. Raises NotFound."""
     user = db.session.get(User, user_id)
-    if user is None or user.customer_id != customer.id or user.status is UserStatus.DELETED:
+    if (
+        user is None
+        or user.customer_id != customer.id
+        or (user.status is UserStatus.DELETED and not or_deleted)
+    ):
         raise NotFound(f"{customer.name} has no such user.")
     return user

@@ -13,7 +13,7 @@ from blueprints.api.operations import Answer, Call, answer, answer_page, operati
 from config import LANGUAGES
 from extensions import queues
 from models import ApiScope, Mailing, Role, User, UserStatus, WelcomeState
-from services import user_accounts, users
+from services import user_accounts, user_states, users
 from services.bundles import OwnBundles
 from services.user_accounts import MOST_AT_ONCE, UserChanges
 from services.user_rules import EXTENSION_LENGTH, NAME_LENGTH, NewUser
@@ -30,9 +30,11 @@ _LINKS = {
 
 
 class UserRole(StrEnum):
-    """What a user can be made: an administrator manages the customer's other users."""
+    """What a user can be made: an administrator manages the customer's other users, a supervisor
+    does so as far as his permission profile goes."""
 
     USER = "user"
+    SUPERVISOR = "supervisor"
     CUSTOMER_ADMIN = "customer_admin"
 
 
@@ -53,6 +55,9 @@ class UserShown(Shown):
     language: str
     bundle: str = Field(description="The bundle's name; administrators may have none.")
     role: Role
+    profile: str = Field(
+        description="The name of a supervisor's permission profile, empty for everybody else."
+    )
     status: UserStatus
     welcome_state: WelcomeState = Field(description="How the last welcome mail to him ended.")
     welcome_at: Utc | None
@@ -80,6 +85,7 @@ def _values(user: User) -> dict[str, Any]:
         "language": user.language,
         "bundle": user.bundle.name if user.bundle is not None else "",
         "role": user.role,
+        "profile": user.profile.name if user.profile is not None else "",
         "status": user.status,
         "welcome_state": user.welcome_state,
         "welcome_at": user.welcome_at,
@@ -177,6 +183,15 @@ BundleName = Annotated[
     ),
 ]
 
+ProfileName = Annotated[
+    Line,
+    Field(
+        max_length=64,
+        description="The name of one of the customer's permission profiles, for a supervisor; "
+        "nobody else has one.",
+    ),
+]
+
 
 class UserGiven(Given):
     """A user to add, by `login` or by `user_name`."""
@@ -196,6 +211,7 @@ class UserGiven(Given):
     language: Language = Field(default="", description="The customer's own when it is left out.")
     bundle: BundleName = ""
     role: UserRole = UserRole.USER
+    profile: ProfileName = ""
 
     def as_new(self) -> NewUser:
         return NewUser(
@@ -208,6 +224,7 @@ class UserGiven(Given):
             language=self.language,
             bundle=self.bundle,
             role=Role(self.role),
+            profile=self.profile,
         )
 
 
@@ -369,6 +386,7 @@ class UserChanged(Given):
     language: Language = _unchanged()
     bundle: BundleName = _unchanged()
     role: UserRole = _unchanged()
+    profile: ProfileName = _unchanged()
 
     def as_changes(self) -> UserChanges:
         given = {name: getattr(self, name) for name in self.model_fields_set}
@@ -418,7 +436,7 @@ def suspend_user(call: Call) -> Response:
     """Keep a user out from this moment on, whatever version of him was read: his sessions end, and
     mails that wait for him are skipped. Does nothing to who is suspended already. Answers 409 for
     the customer's last active administrator."""
-    user = user_accounts.suspend_user(call.actor, call.customer, call.ids["user_id"])
+    user = user_states.suspend_user(call.actor, call.customer, call.ids["user_id"])
     return _answer_user(user)
 
 
@@ -434,5 +452,5 @@ def suspend_user(call: Call) -> Response:
 def resume_user(call: Call) -> Response:
     """Let a suspended user in again, with the password that he had. Does nothing to who is
     active."""
-    user = user_accounts.resume_user(call.actor, call.customer, call.ids["user_id"])
+    user = user_states.resume_user(call.actor, call.customer, call.ids["user_id"])
     return _answer_user(user)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from wtforms import Field, HiddenField, RadioField, StringField, TextAreaField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import AnyOf, InputRequired, Optional
 
-from blueprints.forms import DayField, Form, IdsField, at_most, strip
+from blueprints.forms import DayField, Form, IdsField, SeenForm, at_most, strip
 from models import ApiCredential, ApiScope
 from services.api_credential_rules import Terms, last_day_of, write_networks
 from services.api_credentials import OVERLAPS, Kept
@@ -87,20 +86,6 @@ class NewForm(TermsForm, _NamedForm):
     """`confirmation` is a random word of the form: sent twice, it makes one credential."""
 
     confirmation = HiddenField()
-
-
-class SeenForm(Form):
-    """What every change carries: the version of the credential that its author saw."""
-
-    version = HiddenField()
-
-    @property
-    def seen(self) -> int:
-        """That version. Raises InvalidInput where a page sends none."""
-        written = str(self.version.data or "")
-        if not re.fullmatch(r"[0-9]{1,9}", written):
-            raise InvalidInput("version", "This page is incomplete. Open it again.")
-        return int(written)
 
 
 class EditForm(SeenForm, TermsForm):

@@ -13,9 +13,9 @@ from typing import Any
 from flask import Blueprint, Response, flash, request, url_for
 
 from blueprints.api_access.examples import write_example
-from blueprints.api_access.forms import EditForm, NewForm, RevokeForm, RotateForm, SeenForm, fill_in
+from blueprints.api_access.forms import EditForm, NewForm, RevokeForm, RotateForm, fill_in
 from blueprints.api_access.lists import CredentialList
-from blueprints.forms import LARGEST_ID, refuse
+from blueprints.forms import LARGEST_ID, SeenForm, refuse
 from blueprints.htmx import go, respond, wants_fragment
 from blueprints.security import current_actor, requires
 from extensions import get_settings

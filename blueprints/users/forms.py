@@ -1,11 +1,23 @@
-"""What the Users tab is sent: ticked boxes and where the reader goes next."""
+"""What the Users tab is sent: ticked boxes and where the reader goes next; accounts; changes."""
 
 from __future__ import annotations
 
-from wtforms import StringField
-from wtforms.validators import Length
+from collections.abc import Sequence
+from typing import Any
 
-from blueprints.forms import Form, IdsField
+from wtforms import BooleanField, HiddenField, RadioField, SelectField, StringField
+from wtforms.validators import AnyOf, InputRequired, Length
+
+from blueprints.forms import Form, IdsField, SeenForm, strip
+from blueprints.users.lists import ROLE_WORDS
+from config import LANGUAGES
+from models import Bundle, PermissionProfile, Role, User
+from services.errors import InvalidInput, InvalidInputs, ServiceError
+from services.user_accounts import UserChanges
+from services.user_rules import NewUser, by_login
+
+_AS_PROFILE = "profile-"
+NOW, LATER = "now", "later"
 
 
 class SelectionForm(Form):
@@ -20,3 +32,142 @@ class SelectionForm(Form):
     go = StringField(validators=[Length(max=2000)])
     q = StringField(validators=[Length(max=200)])
     action = StringField(validators=[Length(max=40)])
+
+
+class _AccountForm(Form):
+    """What is known of a user. The rules are the service's.
+
+    `role` is a role, or a permission profile, which makes somebody a supervisor; it is left out for
+    who cannot give any.
+    """
+
+    first_name = StringField("First name", filters=[strip])
+    last_name = StringField(
+        "Last name", filters=[strip], validators=[InputRequired("Give the last name.")]
+    )
+    email = StringField("E-mail address", filters=[strip])
+    extension = StringField("Extension", filters=[strip])
+    bundle = SelectField("Bundle", validate_choice=False)
+    language = SelectField("Language", choices=list(LANGUAGES.items()), validate_choice=False)
+    role = SelectField("Role", validate_choice=False)
+
+    def offer(
+        self,
+        bundles: Sequence[Bundle],
+        profiles: Sequence[PermissionProfile],
+        *,
+        gives_roles: bool,
+    ) -> None:
+        """Give the selects their choices, and a value that is none of them, so that it shows."""
+        names = [bundle.name for bundle in bundles]
+        self.bundle.choices = [("", "None"), *((name, name) for name in names)]
+        self.role.choices = [
+            (Role.USER.value, ROLE_WORDS[Role.USER]),
+            *((f"{_AS_PROFILE}{each.id}", f"Supervisor: {each.name}") for each in profiles),
+            (Role.CUSTOMER_ADMIN.value, ROLE_WORDS[Role.CUSTOMER_ADMIN]),
+        ]
+        for field in (self.bundle, self.role, self.language):
+            if field.data and field.data not in dict(field.choices):
+                field.choices = [*field.choices, (field.data, f"{field.data[:64]} (not offered)")]
+        self._profiles = {f"{_AS_PROFILE}{each.id}": each.name for each in profiles}
+        if not gives_roles:
+            del self.role
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What is typed, as the service calls it. Raises InvalidInput for a role that is none."""
+        values: dict[str, Any] = {
+            name: self[name].data or ""
+            for name in ("first_name", "last_name", "email", "extension", "bundle", "language")
+        }
+        if "role" in self:
+            values |= self._role()
+        return values
+
+    def _role(self) -> dict[str, Any]:
+        chosen = self.role.data or ""
+        if chosen in self._profiles:
+            return {"role": Role.SUPERVISOR, "profile": self._profiles[chosen]}
+        for role in (Role.USER, Role.CUSTOMER_ADMIN):
+            if chosen == role.value:
+                return {"role": role, "profile": ""}
+        raise InvalidInput("role", "Choose one of the roles. The profile may be gone meanwhile.")
+
+    def at_its_fields(self, error: ServiceError) -> ServiceError:
+        """The refusal of a service with its faults at the fields of this form."""
+        if isinstance(error, InvalidInput):
+            return InvalidInput(self._field_of(error.field), error.message)
+        if isinstance(error, InvalidInputs):
+            return InvalidInputs(
+                [(self._field_of(field), message) for field, message in error.faults]
+            )
+        return error
+
+    def _field_of(self, name: str) -> str:
+        return {"profile": "role", "login": "user_name"}.get(name, name)
+
+
+class NewUserForm(_AccountForm):
+    """A user to add; his welcome mail goes at once, or whenever it is sent from the list."""
+
+    user_name = StringField(
+        "User name",
+        filters=[strip],
+        validators=[InputRequired("Give the user name: what stands before the @ of the login.")],
+    )
+    welcome = RadioField(
+        "Welcome mail",
+        choices=[(NOW, "Send it now"), (LATER, "Send it later, from the list of users")],
+        default=NOW,
+        validate_choice=False,
+        validators=[AnyOf([NOW, LATER], message="Choose when the welcome mail is sent.")],
+    )
+    again = BooleanField()
+
+    @property
+    def new_user(self) -> NewUser:
+        named = by_login(self.user_name.data or "")
+        return NewUser(login=named.login, user_name=named.user_name, **self.known)
+
+    @property
+    def sends_welcome(self) -> bool:
+        return "welcome" in self and self.welcome.data == NOW
+
+
+class EditUserForm(SeenForm, _AccountForm):
+    @property
+    def changes(self) -> UserChanges:
+        return UserChanges(**self.known)
+
+
+def copy_of(user: User) -> dict[str, Any]:
+    """What a new user has of one who is there: everything but who he is."""
+    return {
+        "bundle": user.bundle.name if user.bundle is not None else "",
+        "language": user.language,
+        "role": f"{_AS_PROFILE}{user.profile_id}" if user.profile_id else user.role.value,
+    }
+
+
+def fill_in(user: User) -> dict[str, Any]:
+    """The data of an EditUserForm for a user as he is."""
+    return {
+        "version": user.version,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "email": user.email,
+        "extension": user.extension,
+        **copy_of(user),
+    }
+
+
+class ChangeForm(Form):
+    """What a page that asked sends: the users as they were shown.
+
+    `typed` is their number, where a change of many cannot be taken back.
+    """
+
+    users = IdsField()
+    bundle = SelectField("Bundle", validate_choice=False)
+    typed = StringField("How many users are deleted", filters=[strip])
+    back = HiddenField()

@@ -16,14 +16,32 @@ from blueprints.lists import (
     read_size,
     size_parameter,
 )
-from models import Bundle, EmailTemplate, TemplateKind, UserStatus
+from models import Bundle, EmailTemplate, Role, TemplateKind, UserStatus
+from services.actors import Actor
 from services.paging import PAGE_SIZES
+from services.user_states import PERMISSIONS, Change
 from services.users import Mailed, UserFilter, UserSort
 
 Word = TypeVar("Word", bound=StrEnum)
 
 EXPORT = "export"
 _STATUSES = {UserStatus.ACTIVE: "Active", UserStatus.SUSPENDED: "Suspended"}
+ROLE_WORDS = {
+    Role.CUSTOMER_ADMIN: "Administrator",
+    Role.SUPERVISOR: "Supervisor",
+    Role.USER: "User",
+}
+_ROLES = {
+    Role.CUSTOMER_ADMIN: "Administrators",
+    Role.SUPERVISOR: "Supervisors",
+    Role.USER: "Users",
+}
+CHANGE_WORDS = {
+    Change.BUNDLE: "Change bundle",
+    Change.SUSPEND: "Suspend",
+    Change.RESUME: "Resume",
+    Change.DELETE: "Delete",
+}
 _MAILED = {Mailed.NEVER: "Never mailed", Mailed.FAILED: "Last mail failed"}
 
 
@@ -40,11 +58,14 @@ class UserList:
         """From the parameters of a URL; what is malformed or unknown counts as not given."""
         offered = {str(bundle.id): bundle.id for bundle in bundles}
         status = _word(UserStatus, args.get("status"))
+        role = _word(Role, args.get("role"))
         return cls(
             UserFilter(
                 search=clean_search(args.get("q", "")),
                 bundle_id=offered.get(args.get("bundle", "")),
                 status=status if status in _STATUSES else None,
+                role=role if role in _ROLES else None,
+                profile_id=_row_id(args.get("profile", "")),
                 mailed=_word(Mailed, args.get("mailed")),
                 never_signed_in=args.get("signed_in") == "never",
                 sort=_word(UserSort, args.get("sort")) or UserSort.NAME,
@@ -66,6 +87,8 @@ class UserList:
         values = {
             "bundle": wanted.bundle_id,
             "status": wanted.status,
+            "role": wanted.role,
+            "profile": wanted.profile_id,
             "mailed": wanted.mailed,
             "signed_in": "never" if wanted.never_signed_in else None,
             "sort": wanted.sort if wanted.sort is not UserSort.NAME else None,
@@ -96,6 +119,11 @@ def _word(words: type[Word], value: str | None) -> Word | None:
         return words(value or "")
     except ValueError:
         return None
+
+
+def _row_id(text: str) -> int | None:
+    plain = len(text) < 19 and text.isascii() and text.isdecimal()
+    return int(text) or None if plain else None
 
 
 # --- Controls: each leads to a query ---------------------------------------------------------
@@ -153,6 +181,7 @@ def menus_of(shown: UserList, bundles: Sequence[Bundle]) -> dict[str, list[Choic
     return {
         "Bundle": choices("bundle_id", "All bundles", {each.id: each.name for each in bundles}),
         "Status": choices("status", "Active and suspended", _STATUSES),
+        "Role": choices("role", "Every role", _ROLES),
         "Welcome mail": choices("mailed", "Mailed or not", _MAILED),
         "Sign-in": [
             Choice(word, shown.to(never_signed_in=never).query, never == wanted.never_signed_in)
@@ -161,8 +190,11 @@ def menus_of(shown: UserList, bundles: Sequence[Bundle]) -> dict[str, list[Choic
     }
 
 
-def chips_of(shown: UserList, bundles: Sequence[Bundle]) -> list[tuple[str, str, str]]:
-    """What is on: label, value, and the query without it."""
+def chips_of(
+    shown: UserList, bundles: Sequence[Bundle], profile: str = ""
+) -> list[tuple[str, str, str]]:
+    """What is on: label, value, and the query without it. `profile` is the name of the one that is
+    looked for."""
     wanted = shown.wanted
     names = {each.id: each.name for each in bundles}
     chips = []
@@ -172,6 +204,11 @@ def chips_of(shown: UserList, bundles: Sequence[Bundle]) -> list[tuple[str, str,
         chips.append(("Bundle", names[wanted.bundle_id], shown.to(bundle_id=None).query))
     if wanted.status is not None:
         chips.append(("Status", _STATUSES[wanted.status], shown.to(status=None).query))
+    if wanted.role is not None:
+        chips.append(("Role", _ROLES[wanted.role], shown.to(role=None).query))
+    if wanted.profile_id is not None:
+        name = profile or "One that is gone"
+        chips.append(("Permission profile", name, shown.to(profile_id=None).query))
     if wanted.mailed is not None:
         chips.append(("Welcome mail", _MAILED[wanted.mailed], shown.to(mailed=None).query))
     if wanted.never_signed_in:
@@ -181,20 +218,29 @@ def chips_of(shown: UserList, bundles: Sequence[Bundle]) -> list[tuple[str, str,
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A line of *Select an Action*; `template_id` is None for the export."""
+    """A line of *Select an Action*: a mail, a change of accounts, or (neither) the export."""
 
     value: str
     label: str
     template_id: int | None = None
+    change: Change | None = None
 
 
-def actions_for(templates: Sequence[EmailTemplate], reset: EmailTemplate | None) -> list[Action]:
-    """What can be done with selected users, given the templates that the customer may use."""
+def mails_for(templates: Sequence[EmailTemplate], reset: EmailTemplate | None) -> list[Action]:
+    """What can be sent to selected users, given the templates that the customer may use."""
     mails = [each for each in templates if each.kind is not TemplateKind.PASSWORD_RESET]
     if reset is not None:
         mails.append(reset)
-    found = [Action(f"mail-{each.id}", action_label(each), each.id) for each in mails]
-    return [*found, Action(EXPORT, "Export CSV")]
+    return [Action(f"mail-{each.id}", action_label(each), each.id) for each in mails]
+
+
+def changes_for(actor: Actor, *, has_bundles: bool) -> list[Action]:
+    """How the actor may change selected users."""
+    return [
+        Action(change.value, label, change=change)
+        for change, label in CHANGE_WORDS.items()
+        if actor.may(PERMISSIONS[change]) and (change is not Change.BUNDLE or has_bundles)
+    ]
 
 
 def action_label(template: EmailTemplate) -> str:

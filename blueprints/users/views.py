@@ -14,27 +14,33 @@ from blueprints.security import current_actor, current_session, customer_page
 from blueprints.users.forms import SelectionForm
 from blueprints.users.lists import (
     EXPORT,
+    ROLE_WORDS,
     Action,
     UserList,
-    actions_for,
+    changes_for,
     chips_of,
     columns_of,
+    mails_for,
     menus_of,
 )
 from config import LANGUAGES
 from extensions import get_settings
-from models import Bundle, Customer, TemplateKind
+from models import Bundle, Customer, TemplateKind, User, UserStatus
 from services import (
     email_templates,
     mailing_confirmations,
     mailings,
+    permission_profiles,
     suppressions,
     user_exports,
+    user_states,
     users,
 )
-from services.actors import Permission
-from services.errors import InvalidInput
+from services.actors import Actor, Permission
+from services.errors import InvalidInput, NotFound
 from services.paging import PAGE_SIZES
+from services.user_rules import roles_within
+from services.user_states import Change
 
 bp = Blueprint("users", __name__, url_prefix="/customers/<web_id>/users")
 
@@ -47,7 +53,7 @@ def index(customer: Customer) -> Response:
 
 
 @bp.post("/selection")
-@customer_page(Permission.MAILINGS_SEND)
+@customer_page(Permission.USERS_READ)
 def select(customer: Customer) -> Any:
     """Save the ticks of a page; then on to where the reader goes, or how many are selected now."""
     form = _checked_form()
@@ -66,7 +72,7 @@ def select(customer: Customer) -> Any:
 
 
 @bp.post("/selection/clear")
-@customer_page(Permission.MAILINGS_SEND)
+@customer_page(Permission.USERS_READ)
 def clear(customer: Customer) -> Any:
     """Select nobody any more, on any page."""
     form = _checked_form()
@@ -76,27 +82,34 @@ def clear(customer: Customer) -> Any:
 
 
 @bp.post("/actions")
-@customer_page(Permission.MAILINGS_SEND)
+@customer_page(Permission.USERS_READ)
 def act(customer: Customer) -> Any:
     """Save the ticks and begin the chosen action for everybody who is selected."""
     form = _checked_form()
     _save_ticks(customer, form)
     bundles = users.list_bundles_of(customer)
     shown = UserList.parse(form.at.data or "", bundles)
-    chosen = next((each for each in list_actions(customer) if each.value == form.action.data), None)
+    actions = list_actions(current_actor(), customer, bundles)
+    chosen = next((each for each in actions if each.value == form.action.data), None)
     selected = users.get_selection(current_session().id, customer)
     if chosen is not None and chosen.value == EXPORT:
         return _export(customer, shown, selected)
     try:
-        mailing_confirmations.check_selection_size(selected)
         if chosen is None:
             raise InvalidInput("action", "No action is chosen. Take one from Select an Action.")
+        if chosen.change is not None:
+            user_states.check_selection_size(selected)
+        else:
+            mailing_confirmations.check_selection_size(selected)
     except InvalidInput as error:
         chosen_value = chosen.value if chosen else ""
         return _show_list(
             customer, shown, bundles, status=422, problem=error.message, action=chosen_value
         )
-    target = url_for("mailings.new", web_id=customer.web_id, template=chosen.template_id)
+    if chosen.change is not None:
+        target = url_for(f"user_changes.{chosen.change.value}", web_id=customer.web_id)
+    else:
+        target = url_for("mailings.new", web_id=customer.web_id, template=chosen.template_id)
     return redirect(target, 303)
 
 
@@ -111,27 +124,54 @@ def leave_actions(customer: Customer) -> Any:
 @bp.get("/<int(max=9223372036854775807):user_id>")
 @customer_page(Permission.USERS_READ)
 def show(customer: Customer, user_id: int) -> Response:
+    """A user, or of one who was deleted what remains: his login and the mails to it."""
     actor = current_actor()
-    user = users.get_user_of(customer, user_id)
+    user = users.get_user_of(customer, user_id, or_deleted=True)
+    sees_mails = actor.may(Permission.MAILINGS_READ)
+    actions = list_actions(actor, customer, users.list_bundles_of(customer))
+    is_reached = user.role in roles_within(actor) and user.status is not UserStatus.DELETED
     return respond(
         "users/show.html",
         customer=customer,
         user=user,
-        deliveries=mailings.list_deliveries_to(actor, user),
-        suppressed=suppressions.find_suppression_of(actor, customer, user),
+        role_word=ROLE_WORDS[user.role],
+        sees_mails=sees_mails,
+        deliveries=mailings.list_deliveries_to(actor, user) if sees_mails else [],
+        suppressed=(
+            suppressions.find_suppression_of(actor, customer, user) if sees_mails else None
+        ),
         is_on_its_way=bool(users.find_open_welcome_mails([user.id])),
-        actions=[each for each in list_actions(customer) if each.template_id is not None],
-        may_send=actor.may(Permission.MAILINGS_SEND),
+        mails=[each for each in actions if each.template_id is not None],
+        changes=_changes_of(user, actions) if is_reached else [],
+        may_clear=actor.may(Permission.SUPPRESSIONS_EDIT),
+        may_edit=actor.may(Permission.USERS_EDIT) and is_reached,
+        may_add=actor.may(Permission.USERS_ADD) and is_reached,
         language_names=LANGUAGES,
     )
 
 
-def list_actions(customer: Customer) -> list[Action]:
-    """What *Select an Action* offers for a customer's users."""
-    return actions_for(
-        email_templates.list_templates_for(customer),
-        email_templates.find_template_of_kind(TemplateKind.PASSWORD_RESET),
-    )
+def _changes_of(user: User, actions: Sequence[Action]) -> list[Change]:
+    """What can be done with this one user; his bundle is part of the form that edits him."""
+    pointless = {UserStatus.ACTIVE: Change.RESUME}.get(user.status, Change.SUSPEND)
+    return [
+        each.change
+        for each in actions
+        if each.change is not None and each.change not in {pointless, Change.BUNDLE}
+    ]
+
+
+def list_actions(actor: Actor, customer: Customer, bundles: Sequence[Bundle]) -> list[Action]:
+    """What *Select an Action* offers the actor for a customer's users."""
+    found = []
+    if actor.may(Permission.MAILINGS_SEND):
+        found = mails_for(
+            email_templates.list_templates_for(customer),
+            email_templates.find_template_of_kind(TemplateKind.PASSWORD_RESET),
+        )
+    found += changes_for(actor, has_bundles=bool(bundles))
+    if actor.may(Permission.USERS_EXPORT):
+        found.append(Action(EXPORT, "Export CSV"))
+    return found
 
 
 def list_url(customer: Customer, shown: UserList) -> str:
@@ -150,8 +190,10 @@ def _show_list(
 ) -> Response:
     actor = current_actor()
     page = users.list_users(actor, customer, shown.wanted, size=shown.size, cursor=shown.cursor)
-    may_send = actor.may(Permission.MAILINGS_SEND)
-    selected = set(users.get_selection(current_session().id, customer)) if may_send else set()
+    actions = list_actions(actor, customer, bundles)
+    # Only for an export alone nobody needs boxes: it has a button for all that the filters show.
+    may_select = any(each.value != EXPORT for each in actions)
+    selected = set(users.get_selection(current_session().id, customer)) if may_select else set()
     ids = [user.id for user in page.rows]
     return respond(
         "users/index.html",
@@ -165,16 +207,30 @@ def _show_list(
         on_their_way=users.find_open_welcome_mails(ids),
         columns=columns_of(shown),
         menus=menus_of(shown, bundles),
-        chips=chips_of(shown, bundles),
+        chips=chips_of(shown, bundles, _profile_name(customer, shown)),
         sizes=PAGE_SIZES,
-        may_send=may_send,
+        may_select=may_select,
+        may_export=actor.may(Permission.USERS_EXPORT),
+        may_add=actor.may(Permission.USERS_ADD),
+        sees_mails=actor.may(Permission.MAILINGS_READ),
         selected=selected,
         elsewhere=len(selected.difference(ids)),
         limit=get_settings().selection_limit,
-        actions=list_actions(customer) if may_send else [],
+        actions=actions,
         action=action,
         problem=problem,
     )
+
+
+def _profile_name(customer: Customer, shown: UserList) -> str:
+    """The name of the profile whose supervisors are looked for, empty without any."""
+    if shown.wanted.profile_id is None:
+        return ""
+    try:
+        found = permission_profiles.get_profile(current_actor(), customer, shown.wanted.profile_id)
+    except NotFound:
+        return ""
+    return found.profile.name
 
 
 def _checked_form() -> SelectionForm:

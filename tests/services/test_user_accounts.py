@@ -24,7 +24,7 @@ from models import (
     User,
     UserStatus,
 )
-from services import reset_links, sign_ins, user_accounts
+from services import customer_locks, reset_links, sign_ins, user_accounts, user_states
 from services.actors import SYSTEM, Actor
 from services.errors import (
     Conflict,
@@ -92,8 +92,8 @@ def test_staff_and_the_customers_administrators_may(kenton: Customer) -> None:
         actor = actor_for(login)
         user, _ = user_accounts.add_user(actor, kenton, new(user_name=f"ada{number}"))
         user_accounts.update_user(actor, kenton, user.id, UserChanges(first_name="Ada"))
-        user_accounts.suspend_user(actor, kenton, user.id)
-        user_accounts.resume_user(actor, kenton, user.id)
+        user_states.suspend_user(actor, kenton, user.id)
+        user_states.resume_user(actor, kenton, user.id)
 
 
 def test_others_may_not(kenton: Customer) -> None:
@@ -108,8 +108,8 @@ def test_others_may_not(kenton: Customer) -> None:
             lambda: user_accounts.add_user(actor, kenton, new()),  # noqa: B023
             lambda: user_accounts.add_users(actor, kenton, [new()]),  # noqa: B023
             lambda: user_accounts.update_user(actor, kenton, user.id, UserChanges()),  # noqa: B023
-            lambda: user_accounts.suspend_user(actor, kenton, user.id),  # noqa: B023
-            lambda: user_accounts.resume_user(actor, kenton, user.id),  # noqa: B023
+            lambda: user_states.suspend_user(actor, kenton, user.id),  # noqa: B023
+            lambda: user_states.resume_user(actor, kenton, user.id),  # noqa: B023
         ):
             with pytest.raises(Forbidden):
                 attempt()
@@ -179,6 +179,7 @@ def test_every_added_user_is_audited(kenton: Customer) -> None:
                 "language": "en",
                 "bundle": ENTRY,
                 "role": "user",
+                "profile": "",
             },
         )
         for name, email in (("ada", ""), ("bea", "bea@x.example"))
@@ -222,7 +223,7 @@ def test_users_and_their_welcome_mail_are_there_together_or_not_at_all(kenton: C
 
 def test_a_role_of_staff_cannot_be_given(kenton: Customer) -> None:
     user = add(kenton)
-    for role in set(Role) - {Role.USER, Role.CUSTOMER_ADMIN}:
+    for role in set(Role) - {Role.USER, Role.SUPERVISOR, Role.CUSTOMER_ADMIN}:
         with pytest.raises(InvalidInputs, match="role"):
             add(kenton, user_name="bea", role=role)
         with pytest.raises(InvalidInputs, match="role"):
@@ -240,13 +241,13 @@ def test_a_bundle_that_was_taken_away_at_that_moment_adds_nobody(
 ) -> None:
     """Between the look at the bundles and the insert: the constraint holds, and it is told."""
     bundle = make_bundle(kenton)
-    lock = user_accounts.lock_customer
+    lock = customer_locks.lock_customer
 
     def take_away(customer: Customer) -> None:
         lock(customer)
         db.session.execute(sa.delete(CustomerBundle).where(CustomerBundle.bundle_id == bundle.id))
 
-    monkeypatch.setattr(user_accounts, "lock_customer", take_away)
+    monkeypatch.setattr(customer_locks, "lock_customer", take_away)
     with pytest.raises(Conflict, match="at the same moment"):
         add(kenton, bundle=bundle.name)
     assert events() == []
@@ -318,7 +319,7 @@ def test_the_role_is_changed_while_another_administrator_stays(kenton: Customer)
     with pytest.raises(Conflict, match="last active administrator"):
         change(kenton, first, role=Role.USER, bundle=ENTRY)
     change(kenton, second, role=Role.CUSTOMER_ADMIN)
-    user_accounts.suspend_user(operator(), kenton, second.id)
+    user_states.suspend_user(operator(), kenton, second.id)
     with pytest.raises(Conflict, match="last active administrator"):
         change(kenton, first, role=Role.USER, bundle=ENTRY)
     # Who is suspended is no active one that could be missed.
@@ -335,7 +336,7 @@ def test_suspending_ends_sessions_and_links_at_once(kenton: Customer) -> None:
     others = sign_ins.sign_in(other.login, PASSWORD)[1]
     link_id = reset_links.request_reset(user.login)
 
-    user_accounts.suspend_user(operator(), kenton, user.id)
+    user_states.suspend_user(operator(), kenton, user.id)
 
     assert [sign_ins.find_session(token) for token in tokens] == [None, None]
     assert sign_ins.find_session(others) is not None
@@ -345,7 +346,7 @@ def test_suspending_ends_sessions_and_links_at_once(kenton: Customer) -> None:
     with pytest.raises(InvalidInput):
         sign_ins.sign_in(user.login, PASSWORD)
 
-    user_accounts.resume_user(operator(), kenton, user.id)
+    user_states.resume_user(operator(), kenton, user.id)
 
     assert [sign_ins.find_session(token) for token in tokens] == [None, None]
     assert sign_ins.sign_in(user.login, PASSWORD)[0].id == user.id
@@ -358,7 +359,7 @@ def test_the_last_active_administrator_is_not_suspended(kenton: Customer) -> Non
     make_user(find_customer("CQ002"), role=Role.CUSTOMER_ADMIN)
     token = sign_ins.sign_in(ADMIN, "foyer-demo-1")[1]
     with pytest.raises(Conflict, match="last active administrator"):
-        user_accounts.suspend_user(operator(), kenton, first.id)
+        user_states.suspend_user(operator(), kenton, first.id)
     assert sign_ins.find_session(token) is not None
     assert events() == []
 
@@ -367,7 +368,7 @@ def test_nothing_happens_to_a_user_of_somebody_else(kenton: Customer) -> None:
     stranger = make_user(find_customer("CQ002"))
     gone = make_user(kenton, status=UserStatus.DELETED)
     for user in (stranger, gone, find_user("operator@foyer.example")):
-        for attempt in (user_accounts.suspend_user, user_accounts.resume_user):
+        for attempt in (user_states.suspend_user, user_states.resume_user):
             with pytest.raises(NotFound):
                 attempt(operator(), kenton, user.id)
         with pytest.raises(NotFound):
@@ -381,7 +382,7 @@ def test_a_refusal_holds_nobody_up(kenton: Customer) -> None:
     refusals: list[Any] = [
         lambda: change(kenton, user, email="x"),
         lambda: add(kenton),
-        lambda: user_accounts.suspend_user(operator(), kenton, find_user(ADMIN).id),
+        lambda: user_states.suspend_user(operator(), kenton, find_user(ADMIN).id),
     ]
     for refusal in refusals:
         with pytest.raises(ServiceError):
