@@ -56,15 +56,16 @@ def _file_name(name: str) -> str:
     """The parameter in folded lines: as it is where all programs read that, else by RFC 2231."""
     if _PLAIN_NAME.fullmatch(name):
         return f' filename="{name}"'
-    pieces = list(_cut(f"utf-8''{quote(name, safe='')}"))
-    return ";\r\n".join(f" filename*{number}*={piece}" for number, piece in enumerate(pieces))
+    return ";\r\n".join(f" filename*{at}*={piece}" for at, piece in enumerate(_pieces(name)))
 
 
-def _cut(encoded: str) -> Iterator[str]:
-    """Cut what is percent-encoded into pieces, never inside an escape."""
-    while len(encoded) > _LONGEST_PIECE:
-        escape = encoded.rfind("%", _LONGEST_PIECE - 2, _LONGEST_PIECE)
-        end = _LONGEST_PIECE if escape < 0 else escape
-        yield encoded[:end]
-        encoded = encoded[end:]
-    yield encoded
+def _pieces(name: str) -> Iterator[str]:
+    """The name percent-encoded, in pieces of whole characters: some programs decode each alone."""
+    piece = "utf-8''"
+    for character in name:
+        encoded = quote(character, safe="")
+        if len(piece) + len(encoded) > _LONGEST_PIECE:
+            yield piece
+            piece = ""
+        piece += encoded
+    yield piece

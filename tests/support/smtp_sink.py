@@ -108,8 +108,8 @@ class SmtpSink:
 
     `implicit_tls` speaks TLS from the first byte, `starttls` offers it. `auth` is the one user
     name and password that can sign in. `answers_data_without_recipients` is what DATA gets when
-    every RCPT was refused: 554, 503 or 354. `mails_per_connection` and `dsn` (RFC 3461) may be set
-    at any time.
+    every RCPT was refused: 554, 503 or 354. `mails_per_connection`, `dsn` (RFC 3461) and `largest`,
+    the bytes that SIZE states, may be set at any time.
     """
 
     host = "127.0.0.1"
@@ -138,6 +138,7 @@ class SmtpSink:
         self.hanging = 0
         self.mails_per_connection: int | None = None
         self.dsn = False
+        self.largest = 52_428_800
         self._rules: list[Rule] = []
         self._delays: dict[Stage, float] = {}
         self._changed = threading.Condition()
@@ -392,7 +393,7 @@ class _Session:
                     self._say(500, "Unknown command")
 
     def _extensions(self) -> list[str]:
-        names = ["sink", "8BITMIME", "SIZE 52428800"]
+        names = ["sink", "8BITMIME", f"SIZE {self.sink.largest}"]
         if self.sink.pipelining:
             names.append("PIPELINING")
         if self.sink.smtputf8:
