@@ -275,7 +275,8 @@ def _assign(connection: sa.Connection, template_id: int, condition: sa.ColumnEle
     return connection.execute(
         upsert(_ASSIGNED)
         .from_select(["customer_id", "template_id"], wanted)
-        .on_conflict_do_nothing()
+        .on_conflict_do_nothing(),
+        execution_options={"preserve_rowcount": True},
     ).rowcount
 
 

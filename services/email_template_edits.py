@@ -192,7 +192,9 @@ def edit_template(
         if name == seen.name and not is_new:
             return Saved(template_id, name, before.number, False, {})
         if is_new:
-            _require_certain(connection, template_id, kind, before, ready, told_empty)
+            empty = _newly_empty(connection, template_id, kind, before, ready)
+            if {each.placeholder for each in empty} - set(told_empty):
+                raise Unsure(empty)
         number = before.number + is_new
         if is_new:
             _insert_version(connection, actor, template_id, number, ready, note)
@@ -469,22 +471,37 @@ def _changed_parts(
     ]
 
 
-def _require_certain(
+def find_newly_empty(
+    actor: Actor, template_id: int, ready: Mapping[str, ReadyText]
+) -> list[EmptyValue]:
+    """The placeholders that the newest version does not use, and that are empty for recipients.
+
+    Raises Forbidden and NotFound.
+    """
+    actor.require(Permission.TEMPLATES_EDIT)
+
+    def find(connection: sa.Connection) -> list[EmptyValue]:
+        kind = _kind_of(connection, template_id)
+        return _newly_empty(
+            connection, template_id, kind, _load_newest(connection, template_id), ready
+        )
+
+    return run_transaction(find)
+
+
+def _newly_empty(
     connection: sa.Connection,
     template_id: int,
     kind: TemplateKind,
     before: _Texts,
     ready: Mapping[str, ReadyText],
-    told_empty: Collection[str],
-) -> None:
+) -> list[EmptyValue]:
     old: set[str] = set()
     for subject, text, html, _ in before.texts.values():
         for source in (subject, text, html):
-            old |= names_of_kept(source)
+            old |= _names_of_kept(source)
     new = {name: always for name, always in placeholders_used(ready).items() if name not in old}
-    empty = find_empty_values(connection, template_id, kind, new)
-    if {each.placeholder for each in empty} - set(told_empty):
-        raise Unsure(empty)
+    return find_empty_values(connection, template_id, kind, new)
 
 
 def _named(run: Any, edit: Any) -> Saved:
@@ -547,7 +564,7 @@ def _taken_out(ready: Mapping[str, ReadyText]) -> dict[str, tuple[str, ...]]:
     return {language: text.taken_out for language, text in ready.items() if text.taken_out}
 
 
-def names_of_kept(source: str) -> set[str]:
+def _names_of_kept(source: str) -> set[str]:
     """The placeholders of a kept text; none of one that the list no longer allows."""
     try:
         return names_in(source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -211,9 +211,14 @@ def get_version(actor: Actor, template_id: int, number: int = 0) -> EmailTemplat
 
 def typed_texts(version: EmailTemplateVersion) -> dict[str, TypedText]:
     """The texts of a version as an editor shows them: one that was made stands empty."""
+    return typed_of(version.texts)
+
+
+def typed_of(texts: Iterable[EmailTemplateText]) -> dict[str, TypedText]:
+    """The same for the texts alone."""
     return {
         text.language: TypedText(text.subject, "" if text.text_made else text.text, text.html)
-        for text in version.texts
+        for text in texts
     }
 
 

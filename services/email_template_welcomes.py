@@ -115,5 +115,6 @@ def give_to_those_without(connection: sa.Connection, template_id: int) -> int:
     return connection.execute(
         upsert(_ASSIGNED)
         .from_select(["customer_id", "template_id"], wanted)
-        .on_conflict_do_nothing()
+        .on_conflict_do_nothing(),
+        execution_options={"preserve_rowcount": True},
     ).rowcount

@@ -123,6 +123,18 @@ def get_current_version(template: EmailTemplate) -> EmailTemplateVersion:
     return version
 
 
+def get_current_texts(template: EmailTemplate) -> list[EmailTemplateText]:
+    """The texts of the newest version, one for each of its languages."""
+    version = get_current_version(template)
+    return list(
+        db.session.scalars(
+            sa.select(EmailTemplateText)
+            .where(EmailTemplateText.version_id == version.id)
+            .order_by(EmailTemplateText.language)
+        )
+    )
+
+
 def prepare_texts(version_id: int) -> dict[str, messages.PreparedMessage]:
     """The prepared message of each language that a template version has.
 
