@@ -46,6 +46,7 @@ from blueprints.system.views import bp as system
 from blueprints.tenant_creation.actions import actions_bp as request_actions
 from blueprints.tenant_creation.notifications import notifications_bp as request_notifications
 from blueprints.tenant_creation.views import bp as tenant_creation
+from blueprints.user_imports.views import bp as user_imports
 from blueprints.users.accounts import bp as user_accounts
 from blueprints.users.changes import bp as user_changes
 from blueprints.users.views import bp as users
@@ -93,6 +94,7 @@ BLUEPRINTS = (
     tenant_creation,
     user_accounts,
     user_changes,
+    user_imports,
     users,
     webhooks,
     wizard,

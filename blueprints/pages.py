@@ -28,7 +28,14 @@ THEMES = ("system", "light", "dark")
 SEEN_AT_HOME = (Permission.USERS_READ, Permission.PARAMETERS_READ)
 """A customer's home is for who has one of these; every other permission there needs one of them."""
 
-_OF_USERS = {"users", "user_accounts", "user_changes", "profiles", "suppressions"}
+_OF_USERS = {
+    "users",
+    "user_accounts",
+    "user_changes",
+    "user_imports",
+    "profiles",
+    "suppressions",
+}
 
 
 @dataclass(frozen=True, slots=True)

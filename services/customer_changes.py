@@ -67,6 +67,12 @@ def update_customer(
     raise Conflict("The customer is being changed by others. Try again in a moment.")
 
 
+def reload_customer(customer: Customer) -> Customer:
+    """The customer as it is now, for who was overtaken."""
+    db.session.refresh(customer)
+    return customer
+
+
 def _update(
     connection: sa.Connection,
     actor: Actor,

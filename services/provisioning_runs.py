@@ -11,7 +11,6 @@ import logging
 import random
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,8 +19,8 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from connectors import ConnectorRefused, ConnectorUnavailable, get_connector
-from extensions import db, get_settings
+from connectors import get_connector
+from extensions import get_settings
 from models import (
     ProvisioningPolicy,
     ProvisioningStep,
@@ -34,6 +33,7 @@ from models import (
     utcnow,
 )
 from services.actors import SYSTEM
+from services.platform_calls import ask_platform, log_failure
 from services.provisioning_leases import Lease, LeaseLost, hold, let_go
 from services.provisioning_steps import LABELS, STEPS, Order, PlatformCall, StepFault, load_order
 from services.request_notifications import start_mail
@@ -77,7 +77,8 @@ class Slice:
         except LeaseLost:
             log.warning("request %s: the lease was lost", self._lease.request_id)
         except Exception as error:  # noqa: BLE001 - whatever it was, the sweep starts it again
-            _log(f"request {self._lease.request_id} broke off, its lease will expire;", error)
+            what = f"request {self._lease.request_id} broke off, its lease will expire;"
+            log_failure(what, error)
         finally:
             self._stop.set()
             keeper.join()
@@ -171,40 +172,12 @@ class Slice:
         return connection.execute(steps).one_or_none()
 
     def _ask(self, call: PlatformCall | None) -> Any:
-        """Let the platform do it, for no longer than it may take.
-
-        A call cannot be ended from outside, so it has a thread of its own, which is left behind
-        when its time is up. It ends at the latest with the process, a child that the worker forks
-        for each job, and what it still does is harmless: the next try asks for the same.
-        """
+        """Let the platform do it, unless somebody else has taken the run over meanwhile."""
         if call is None:
             return None
         if not self._lease.is_held():
             raise LeaseLost
-        answers: list[Any] = []
-        faults: list[Exception] = []
-
-        def ask() -> None:
-            with self._app.app_context():
-                try:
-                    answers.append(call.do(get_connector(call.connector)))
-                except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-                    faults.append(error)
-                finally:
-                    db.session.remove()
-
-        limit = get_settings().provisioning_timeout
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-        thread.join(limit)
-        if faults:
-            raise _platform_fault(call, faults[0]) from None
-        if not answers:
-            raise StepFault(
-                f"The application platform did not answer within {limit:g} seconds.",
-                transient=True,
-            )
-        return answers[0]
+        return ask_platform(call, get_connector)
 
     def _end(self, attempt: _Attempt) -> bool:
         """Ask the platform and record what came of it; whether the run goes on."""
@@ -331,33 +304,12 @@ def _reason_of_roll_back(connection: sa.Connection, request_id: int) -> str:
     )
 
 
-def _platform_fault(call: PlatformCall, error: Exception) -> StepFault:
-    """What operators are told of a call that failed, without the secret it was made with."""
-    if isinstance(error, ConnectorUnavailable | ConnectorRefused):
-        reason = str(error)
-        if call.secret:
-            reason = reason.replace(call.secret, "…")
-        return StepFault(reason, transient=isinstance(error, ConnectorUnavailable))
-    if isinstance(error, KeyError) and error.args == (call.connector,):
-        return StepFault(f"There is no connector named {call.connector}.")
-    _log(f"connector {call.connector}", error)
-    return StepFault(
-        f"The connector {call.connector} failed ({type(error).__name__}).", transient=True
-    )
-
-
 def _fault_of(error: Exception) -> StepFault:
     if isinstance(error, StepFault):
         return error
-    _log("a provisioning step", error)
+    log_failure("a provisioning step", error)
     if isinstance(error, DBAPIError):
         return StepFault(
             f"The database did not do it ({type(error.orig).__name__}).", transient=True
         )
     return StepFault(f"Foyer failed ({type(error).__name__}); its log says where.", transient=True)
-
-
-def _log(what: str, error: Exception) -> None:
-    """Where it failed, but not in which words: those of foreign code may hold a password."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s failed: %s\n%s", what, type(error).__name__, where)

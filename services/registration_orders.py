@@ -112,6 +112,19 @@ def submit_order(actor: Actor, group: Group, order: Order) -> SubscriptionReques
     )
 
 
+def find_faults(actor: Actor, order: Order) -> list[tuple[str, str]]:
+    """What is wrong with an order that is not submitted, by the names of `submit_order`.
+
+    Raises Forbidden.
+    """
+    actor.require(Permission.TENANTS_REGISTER)
+    try:
+        _check(actor, order, None)
+    except InvalidInputs as error:
+        return list(error.faults)
+    return []
+
+
 def _load(request_id: int) -> SubscriptionRequest:
     return db.session.get_one(
         SubscriptionRequest,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, request
 
+from blueprints.customers.lists import Controls, CustomerList
 from blueprints.htmx import respond, wants_fragment
-from blueprints.lists import clean_search, read_size, size_parameter
 from blueprints.security import current_actor, requires
-from services import customers
+from services import bundles, customers, groups
 from services.actors import Permission
 from services.paging import PAGE_SIZES
 
@@ -17,25 +17,17 @@ bp = Blueprint("customers", __name__)
 @bp.get("/customers")
 @requires(Permission.CUSTOMERS_READ)
 def index() -> Response:
-    """The list; search, page size and place are all in the address."""
-    search = clean_search(request.args.get("q", ""))
-    size = read_size(request.args)
-    page = customers.list_customers(
-        current_actor(), search=search, size=size, cursor=request.args.get("cursor", "")
-    )
+    """The list; search, filters, order, page size and place are all in the address."""
+    actor = current_actor()
+    mine, offered = groups.list_mine(actor), bundles.list_all(actor)
+    shown = CustomerList.read(request.args, mine, offered)
     return respond(
         "customers/index.html",
         "customers/_table.html",
-        customers=page.rows,
-        search=search,
-        size=size,
-        previous_href=page.previous and _address(search, size, page.previous),
-        next_href=page.next and _address(search, size, page.next),
-        sizes=[(each, _address(search, each), each == size) for each in PAGE_SIZES],
-        all_href=_address("", size),
+        listed=customers.list_customers(actor, shown.wanted, size=shown.size, cursor=shown.cursor),
+        shown=shown,
+        controls=Controls(shown, mine, offered),
+        sizes=PAGE_SIZES,
+        may_create=actor.may(Permission.TENANTS_REGISTER),
         is_fragment=wants_fragment(),
     )
-
-
-def _address(search: str, size: int, cursor: str | None = None) -> str:
-    return url_for("customers.index", q=search or None, size=size_parameter(size), cursor=cursor)

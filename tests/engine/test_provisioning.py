@@ -26,6 +26,7 @@ from models import (
 )
 from services import customers, provisioning, sign_ins
 from services.actors import Permission, get_customer
+from services.customers import CustomerFilter
 from services.errors import InvalidInput, NotFound
 from tests.support.factories import actor_for, find_user, make_customer
 from tests.support.provisioning import (
@@ -70,7 +71,7 @@ def test_a_request_becomes_a_customer(app_context: Flask, settings: Settings) ->
     assert len(tenant.settings["bundles"]) == 2
     user = find_user(fresh(request_id).admin_login)
     assert (user.first_name, user.last_name, user.language) == ("Petra de", "Kenton", "nl")
-    assert customers.list_customers(actor_for(OPERATOR), search="CQ004").rows == [customer]
+    assert customers.list_customers(actor_for(OPERATOR), CustomerFilter("CQ004")).rows == [customer]
 
 
 def test_working_on_it_again_changes_nothing(app_context: Flask, settings: Settings) -> None:
@@ -152,7 +153,7 @@ def test_a_tenant_is_out_of_sight_until_it_is_completed(
     customer, login = customer_of(faulty), fresh(faulty).admin_login
     assert customer.status is CustomerStatus.CREATING
     staff = actor_for(OPERATOR)
-    assert customers.list_customers(staff, search=customer.web_id).rows == []
+    assert customers.list_customers(staff, CustomerFilter(customer.web_id)).rows == []
     with pytest.raises(NotFound):
         get_customer(staff, customer.web_id, Permission.CUSTOMERS_READ)
     with pytest.raises(InvalidInput):
