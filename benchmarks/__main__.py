@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks import plot, report
 from benchmarks.bench import QUICK, Bench, Sizes
-from benchmarks.parts import api, crash, million, rates, requests, resending, steady
+from benchmarks.parts import api, crash, lists, million, rates, requests, resending, steady
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.records import Finding, Row, Verdict
 from config import SettingsError
@@ -57,6 +57,8 @@ ALONE: dict[str, Part] = {
     "api-postgresql": api.api_postgresql,
     "requests-sqlite": requests.requests_sqlite,
     "requests-postgresql": requests.requests_postgresql,
+    "lists-sqlite": lists.lists_sqlite,
+    "lists-postgresql": lists.lists_postgresql,
     "million-sqlite": million.million_sqlite,
     "million-postgresql": million.million_postgresql,
 }
@@ -69,6 +71,7 @@ ROWS: tuple[Row, ...] = (
     *resending.ROWS,
     *api.ROWS,
     *requests.ROWS,
+    *lists.ROWS,
     *crash.ROWS,
 )
 

@@ -10,7 +10,7 @@ import base64
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.processes import BenchmarkError
@@ -40,6 +40,14 @@ def request_bytes(method: str, path: str, body: bytes = b"") -> bytes:
     if method == "POST":
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body
+
+
+def page_request(path: str, cookies: Mapping[str, str] | None = None) -> bytes:
+    """A request for a page, with the cookies of somebody who has signed in."""
+    head = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n"
+    if cookies:
+        head += f"Cookie: {'; '.join(f'{name}={value}' for name, value in cookies.items())}\r\n"
+    return head.encode() + b"\r\n"
 
 
 def send_burst(port: int, requests: Sequence[bytes], status: int, connections: int) -> Burst:

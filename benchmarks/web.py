@@ -99,7 +99,7 @@ class Browser:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection(HOST, port, timeout=60)
-        self._cookies: dict[str, str] = {}
+        self.cookies: dict[str, str] = {}
 
     def sign_in(self, login: str) -> None:
         page = self.get("/login")
@@ -131,7 +131,7 @@ class Browser:
     def _exchange(
         self, method: str, path: str, values: Values | None, fragment: bool
     ) -> tuple[int, str, str]:
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if fragment:
             headers["HX-Request"] = "true"
         body = None
@@ -147,7 +147,7 @@ class Browser:
             raise BenchmarkError(f"{method} {path}: {type(error).__name__}: {error}") from error
         for cookie in response.headers.get_all("Set-Cookie", []):
             name, _, value = cookie.partition(";")[0].partition("=")
-            self._cookies[name] = value
+            self.cookies[name] = value
         return response.status, response.headers.get("Location", ""), text
 
 
