@@ -254,14 +254,20 @@ def add(
     return passkey, codes
 
 
+def get_passkey(user: User, passkey_id: int) -> Passkey:
+    """One of the person's passkeys. Raises NotFound."""
+    found = db.session.scalar(
+        sa.select(Passkey).where(Passkey.id == passkey_id, Passkey.user_id == user.id)
+    )
+    if found is None:
+        raise NotFound(_GONE)
+    return found
+
+
 def remove(actor: Actor, user: User, passkey_id: int) -> Passkey:
     """Forget one of the person's passkeys. Raises NotFound, and Conflict for the last factor of a
     role that needs one."""
-    passkey = db.session.scalar(
-        sa.select(Passkey).where(Passkey.id == passkey_id, Passkey.user_id == user.id)
-    )
-    if passkey is None:
-        raise NotFound(_GONE)
+    passkey = get_passkey(user, passkey_id)
     second_factors.refuse_last(second_factors.list_factors(user))
     db.session.execute(sa.delete(Passkey).where(Passkey.id == passkey.id))
     second_factors.note_removed(

@@ -25,6 +25,7 @@ from services.throttles import Limit
 T = TypeVar("T")
 
 _PER_ADDRESS = Limit(20, 60)
+_ASKED_PER_NETWORK = Limit(100, 60)
 OVER = "This sign-in took too long. Enter your password again."
 
 
@@ -87,6 +88,15 @@ def finish_with_passkey(
     pending = _get(token)
     _check(pending, address, lambda: passkeys.check(pending.user, site, answer))
     return _enter(token, pending, "passkey", address, user_agent, replaces)
+
+
+def ask_any_passkey(site: RelyingParty, *, address: str = "") -> dict[str, object]:
+    """What a browser is told to ask any passkey for this site. Raises Throttled for a network that
+    asks too often."""
+    key = f"passkey:{throttles.network_of(address)}"
+    throttles.refuse_if_throttled([key])
+    throttles.count_attempt(key, _ASKED_PER_NETWORK)
+    return passkeys.ask(None, site)
 
 
 def sign_in_with_passkey(

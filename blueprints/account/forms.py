@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from wtforms import HiddenField, PasswordField, StringField
 from wtforms.validators import EqualTo, InputRequired
 
@@ -45,3 +47,49 @@ class ChoosePasswordForm(Form):
 
 class ChangePasswordForm(_CurrentPasswordForm, ChoosePasswordForm):
     """In the order in which fields are made: the current password first."""
+
+
+class ConfirmForm(Form):
+    password = PasswordField(
+        "Password", validators=[InputRequired("Enter your password."), at_most(MAX_LENGTH)]
+    )
+    next = HiddenField()
+
+
+_LONGEST_CODE = 100
+
+
+class SecondStepForm(Form):
+    """A code or a passkey's answer, whichever way was chosen."""
+
+    code = StringField("Code", filters=[strip], validators=[at_most(_LONGEST_CODE)])
+    passkey = HiddenField()
+    way = HiddenField()
+    next = HiddenField()
+
+    def validate(self, extra_validators: Any = None) -> bool:
+        valid = bool(super().validate(extra_validators))
+        if valid and self.way.data != "passkey" and not self.code.data:
+            self.code.errors = ["Enter a code."]
+            return False
+        return valid
+
+
+class PasskeyForm(Form):
+    """A passkey in the place of login and password."""
+
+    passkey = HiddenField(validators=[InputRequired()])
+    next = HiddenField()
+
+
+class AppCodeForm(Form):
+    code = StringField(
+        "Code from the app",
+        filters=[strip],
+        validators=[InputRequired("Enter the code that the app shows."), at_most(_LONGEST_CODE)],
+    )
+
+
+class NewPasskeyForm(Form):
+    name = StringField("Name", filters=[strip], validators=[InputRequired("Give it a name.")])
+    passkey = HiddenField()

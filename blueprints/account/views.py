@@ -14,6 +14,7 @@ from blueprints.account.addresses import local_address
 from blueprints.account.forms import (
     ChangePasswordForm,
     ChoosePasswordForm,
+    ConfirmForm,
     ForgotPasswordForm,
     SignInForm,
 )
@@ -21,13 +22,22 @@ from blueprints.downloads import file_download
 from blueprints.forms import LARGEST_ID, refuse
 from blueprints.htmx import go, respond
 from blueprints.pages import THEMES, home_for
-from blueprints.security import SESSION_TOKEN, current_actor, public, session_token, signed_in
+from blueprints.security import (
+    SECOND_STEP,
+    SESSION_TOKEN,
+    current_actor,
+    current_session,
+    public,
+    session_token,
+    signed_in,
+)
 from config import LANGUAGES, Registration
 from extensions import get_settings, queues
 from models import Role
-from services import reset_links, setup_instructions, sign_ins
+from services import passkeys, reset_links, setup_instructions, sign_ins
 from services.errors import InvalidInput, NotFound, Throttled
 from services.passwords import MIN_LENGTH
+from services.sign_ins import SecondStepDue
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +82,7 @@ def sign_in() -> Response:
     if not form.validate_on_submit():
         return _sign_in_page(form)
     try:
-        user, token = sign_ins.sign_in(
+        entered = sign_ins.sign_in(
             form.login.data,
             form.password.data,
             address=request.remote_addr or "",
@@ -80,23 +90,29 @@ def sign_in() -> Response:
             replaces=session_token() or "",
         )
     except (InvalidInput, Throttled) as error:
-        return refuse("account/sign_in.html", form, error, can_register=_can_register())
+        return refuse("account/sign_in.html", form, error, **_beside_the_form())
     session.clear()  # Nothing from before the sign-in is trusted after it.
-    session[SESSION_TOKEN] = token
-    return go(local_address(form.next.data) or home_for(user))
+    if isinstance(entered, SecondStepDue):
+        session[SECOND_STEP] = entered.token
+        return go(url_for("second_steps.show", next=local_address(form.next.data)))
+    session[SESSION_TOKEN] = entered.token
+    return go(local_address(form.next.data) or home_for(entered.user))
 
 
 def _sign_in_page(form: SignInForm) -> Response:
     return respond(
         "account/sign_in.html",
         form=form,
-        can_register=_can_register(),
+        **_beside_the_form(),
         status=422 if form.errors else 200,
     )
 
 
-def _can_register() -> bool:
-    return get_settings().registration is Registration.OPEN
+def _beside_the_form() -> dict[str, bool]:
+    return {
+        "can_register": get_settings().registration is Registration.OPEN,
+        "has_passkeys": passkeys.find_relying_party(request.host) is not None,
+    }
 
 
 @bp.get("/konos/sp/spLogin.do")
@@ -211,6 +227,25 @@ def change_password() -> Response:
         return refuse(page, form, error, **context)
     flash("Your password is changed. Everywhere else you are signed out.", "good")
     return go(home_for(current_user) if forced else url_for("account.profile"))
+
+
+@bp.route("/account/confirm", methods=["GET", "POST"])
+@signed_in
+def confirm() -> Response:
+    """Prove once more who one is, before something that a session left open must not allow."""
+    if _is_prospect():
+        return go(url_for("account.profile"))
+    form = ConfirmForm()
+    if request.method == "GET":
+        form.next.data = local_address(request.args.get("next"))
+    page = "account/confirm.html"
+    if not form.validate_on_submit():
+        return respond(page, form=form, status=422 if form.errors else 200)
+    try:
+        sign_ins.confirm(current_session(), form.password.data, address=request.remote_addr or "")
+    except (InvalidInput, Throttled) as error:
+        return refuse(page, form, error)
+    return go(local_address(form.next.data) or url_for("account.profile"))
 
 
 # --- About oneself -----------------------------------------------------------------------------
