@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote
 
 from flask import Response, stream_with_context
 
@@ -23,6 +25,10 @@ def csv_download(name: str, header: Sequence[str], rows: Iterable[Sequence[str]]
 def file_download(file: AttachedFile) -> Response:
     """A file that somebody uploaded, to be kept and never shown: whatever is in it does nothing."""
     response = Response(file.content, content_type=file.content_type)
-    response.headers.set("Content-Disposition", "attachment", filename=file.name)
+    plain = unicodedata.normalize("NFKD", file.name).encode("ascii", "ignore").decode()
+    names = {"filename": plain}
+    if plain != file.name:  # By RFC 6266, whose second name goes before the first.
+        names["filename*"] = f"UTF-8''{quote(file.name, safe='')}"
+    response.headers.set("Content-Disposition", "attachment", **names)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response
