@@ -65,6 +65,14 @@ class Workbook:
         self._shared: Callable[[int], str] = lambda _number: ""
         self._read = 0
         self._size = 1
+        self._starts_1904 = False
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         names = self._archive.namelist()
         if len(names) > _MOST_PARTS:
             raise UnreadableFile(f"The workbook has {len(names):,} parts, which no table needs.")
@@ -75,7 +83,6 @@ class Workbook:
             )
         self._folder = posixpath.dirname(main)
         self._parts = set(names)
-        self._starts_1904 = False
         self._sheets = self._read_sheets(main)
         if not self._sheets:
             raise UnreadableFile("The workbook has no sheet with cells.")

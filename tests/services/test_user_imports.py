@@ -38,8 +38,6 @@ from tests.support.factories import (
     find_user,
     make_customer,
     make_user,
-    make_welcome,
-    save,
 )
 from tests.support.user_imports import (
     BUNDLE,
