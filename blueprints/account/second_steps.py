@@ -68,12 +68,15 @@ def show() -> Response:
     if not form.validate_on_submit():
         return respond(page, form=form, status=422 if form.errors else 200, **context)
     try:
-        entered = _finish(form, way)
+        entered, warning = _finish(form, way)
     except Conflict:
         return _begin_anew()
     except (InvalidInput, Throttled) as error:
         return refuse(page, form, error, **context)
-    return enter(entered, form.next.data)
+    response = enter(entered, form.next.data)
+    if warning:
+        flash(warning, "attention")
+    return response
 
 
 def _choose_way(wanted: str, ways: Ways) -> str:
@@ -90,20 +93,21 @@ def _choose_way(wanted: str, ways: Ways) -> str:
     return wanted if wanted in possible else next(iter(possible), "")
 
 
-def _finish(form: SecondStepForm, way: str) -> SignedIn:
+def _finish(form: SecondStepForm, way: str) -> tuple[SignedIn, str]:
+    """Who is in, and what he should see to."""
     token, who = _pending_token(), _who()
     if way == "app":
-        return second_steps.finish_with_code(token, form.code.data or "", **who)
-    if way == "recovery":
-        entered, left = second_steps.finish_with_recovery_code(token, form.code.data or "", **who)
-        if left <= FEW:
-            flash(
-                f"{left} of your recovery codes {'is' if left == 1 else 'are'} left. "
-                "Make new ones in My profile, under Second factors.",
-                "attention",
-            )
-        return entered
-    return second_steps.finish_with_passkey(token, form.passkey.data or "", _get_site(), **who)
+        return second_steps.finish_with_code(token, form.code.data or "", **who), ""
+    if way == "passkey":
+        answer = form.passkey.data or ""
+        return second_steps.finish_with_passkey(token, answer, _get_site(), **who), ""
+    entered, left = second_steps.finish_with_recovery_code(token, form.code.data or "", **who)
+    if left > FEW:
+        return entered, ""
+    return entered, (
+        f"{left} of your recovery codes {'is' if left == 1 else 'are'} left. "
+        "Make new ones in My profile, under Second factors."
+    )
 
 
 def _begin_anew() -> Response:
