@@ -34,13 +34,16 @@ from models import (
     UserGroup,
 )
 from services import command_runs, registration_drafts, request_notifications
+from services.actors import Permission
 from services.email_templates import find_template_of_kind, get_current_version
+from services.users import list_bundles_of
 from tests.support.attachments import make_attachment
 from tests.support.factories import (
     actor_for,
     find_customer,
     find_user,
     make_invitation,
+    make_profile,
     make_template,
     make_user,
     save,
@@ -50,6 +53,7 @@ from tests.support.parameters import publish_parameters
 from tests.support.promises import start_welcome
 from tests.support.requests import make_request
 from tests.support.smtp_sink import SmtpSink
+from tests.support.user_imports import checked, csv_file, people, upload
 from tests.support.webhooks import make_endpoint, make_message
 
 ROLES = (
@@ -61,16 +65,20 @@ ROLES = (
     "admin",
     "admin of another customer",
     "supervisor",
+    "supervisor of everything",
     "user",
     "prospect",
     "must change",
 )
 SIGNED_IN = frozenset(ROLES) - {"nobody", "must change"}
 STAFF = frozenset({"landlord", "operator", "operator of group 2", "auditor"})
-READERS = frozenset({"landlord", "operator", "auditor", "admin"})
+READERS = frozenset({"landlord", "operator", "auditor", "admin", "supervisor of everything"})
 SENDERS = READERS - {"auditor"}
+MANAGERS = frozenset({"landlord", "operator"})
 STRANGERS = frozenset({"operator of group 2", "admin of another customer", "prospect"})
 """Outside the scope of CQ001, so that its pages are not there for them."""
+
+_SELECTING = "mailings.send or users.edit or users.suspend or users.delete"
 
 DEMANDS: dict[str, frozenset[str]] = {
     "public": frozenset(ROLES),
@@ -81,6 +89,16 @@ DEMANDS: dict[str, frozenset[str]] = {
     "mailings.send of a customer": SENDERS,
     "parameters.read of a customer": READERS,
     "parameters.edit of a customer": SENDERS,
+    "users.read or parameters.read of a customer": READERS,
+    "users.add of a customer": SENDERS,
+    "users.edit of a customer": SENDERS,
+    "users.suspend of a customer": SENDERS,
+    "users.delete of a customer": SENDERS,
+    "users.import of a customer": SENDERS,
+    "suppressions.edit of a customer": SENDERS,
+    f"{_SELECTING} of a customer": SENDERS,
+    f"{_SELECTING} or users.export of a customer": READERS,
+    "profiles.edit of a customer": SENDERS - {"supervisor of everything"},
     "setup.edit of a customer": SENDERS,
     "service_templates.edit": frozenset({"landlord"}),
     "commands.read": STAFF,
@@ -97,9 +115,20 @@ DEMANDS: dict[str, frozenset[str]] = {
     "tenants.register": STAFF - {"auditor"} | {"prospect"},
     "mailings.read of staff": STAFF,
     "templates.read of staff": STAFF,
+    "templates.read": STAFF,
+    "templates.edit": STAFF - {"auditor"},
     "mailings.send of staff": STAFF - {"auditor"},
     "audit.read of staff": STAFF,
     "audit.read of a customer": READERS,
+    "customers.read of a customer": MANAGERS | {"auditor"},
+    "customers.edit of a customer": MANAGERS,
+    "customers.close of a customer": MANAGERS,
+    "customers.impersonate of a customer": MANAGERS,
+    "bundles.edit": STAFF - {"auditor"},
+    "bundles.edit of a customer": MANAGERS,
+    "groups.manage": frozenset({"landlord"}),
+    "groups.manage of a customer": frozenset({"landlord"}),
+    "tenants.register of staff": STAFF - {"auditor"},
 }
 
 CQ001 = "/customers/CQ001"
@@ -137,6 +166,11 @@ _MESSAGE = f"{_WEBHOOK}/messages/{{message}}"
 _SERVICE = "/service-templates/{service}"
 _SETUP_FILE = CQ001 + "/setup/files/{file}"
 _NOTIFICATION = f"{_REQUEST}/notifications/{{notification}}"
+_IMPORT = CQ001 + "/users/imports/{import}"
+_CHECKED = CQ001 + "/users/imports/{checked}"
+
+_TEMPLATE = "/email-templates/{free}"
+_TEMPLATE_OF = CQ001 + "/email-templates/{template}"
 
 EXPECTED: dict[tuple[str, str], Expected] = {
     ("account.home", "GET"): Expected("public", "/", 303, fragment=204),
@@ -170,9 +204,7 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("audit.show", "GET"): Expected("audit.read of staff", "/audit/{event}", hidden_from=ELSEWHERE),
     ("audit.export", "POST"): Expected("audit.read of staff", "/audit/export"),
     ("customer_audit.index", "GET"): Expected("audit.read of a customer", f"{CQ001}/audit"),
-    ("customer_audit.show", "GET"): Expected(
-        "audit.read of a customer", CQ001 + "/audit/{event}"
-    ),
+    ("customer_audit.show", "GET"): Expected("audit.read of a customer", CQ001 + "/audit/{event}"),
     ("customer_audit.export", "POST"): Expected(
         "audit.read of a customer", f"{CQ001}/audit/export"
     ),
@@ -182,7 +214,79 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("system.readyz", "GET"): Expected("public", "/readyz"),
     ("system.metrics", "GET"): Expected("public", "/metrics"),
     ("customers.index", "GET"): Expected("customers.read", "/customers"),
-    ("customer_home.index", "GET"): Expected("users.read of a customer", CQ001),
+    ("new_customers.new", "GET"): Expected("tenants.register of staff", "/customers/new"),
+    ("new_customers.new", "POST"): Expected(
+        "tenants.register of staff", "/customers/new", 422, {"name": "x"}
+    ),
+    ("customer_details.show", "GET"): Expected("customers.read of a customer", f"{CQ001}/details"),
+    ("customer_details.edit", "GET"): Expected(
+        "customers.edit of a customer", f"{CQ001}/details/edit"
+    ),
+    ("customer_details.edit", "POST"): Expected(
+        "customers.edit of a customer", f"{CQ001}/details/edit", 422, {"version": "1"}
+    ),
+    ("customer_details.group", "GET"): Expected(
+        "groups.manage of a customer", f"{CQ001}/details/group"
+    ),
+    ("customer_details.group", "POST"): Expected(
+        "groups.manage of a customer", f"{CQ001}/details/group", 422, {"group": "0", "version": "1"}
+    ),
+    **{
+        (f"customer_states.{verb}", method): Expected(
+            "customers.close of a customer",
+            f"{CQ001}/{verb}",
+            303 if verb in {"resume", "restore"} else {"GET": 200, "POST": 422}[method],
+            {"reason": ""},
+            fragment=204 if verb in {"resume", "restore"} else None,
+        )
+        for verb in ("suspend", "resume", "delete", "restore")
+        for method in ("GET", "POST")
+    },
+    ("customer_bundles.assign", "GET"): Expected(
+        "bundles.edit of a customer", f"{CQ001}/bundles/assign", {200, 303}, fragment={200, 204}
+    ),
+    ("customer_bundles.assign", "POST"): Expected(
+        "bundles.edit of a customer", f"{CQ001}/bundles/assign", {422, 303}
+    ),
+    ("customer_bundles.move", "GET"): Expected(
+        "bundles.edit of a customer", f"{CQ001}/bundles/{{bundle}}/move"
+    ),
+    ("customer_bundles.move", "POST"): Expected(
+        "bundles.edit of a customer", f"{CQ001}/bundles/{{bundle}}/move", 422
+    ),
+    ("customer_bundles.remove", "POST"): Expected(
+        "bundles.edit of a customer", f"{CQ001}/bundles/{{bundle}}/remove", 303
+    ),
+    ("impersonations.begin", "GET"): Expected(
+        "customers.impersonate of a customer", f"{CQ001}/sign-in-as"
+    ),
+    ("impersonations.begin", "POST"): Expected(
+        "customers.impersonate of a customer", f"{CQ001}/sign-in-as", 422
+    ),
+    ("impersonations.end", "POST"): Expected("signed in", "/impersonation/end", 303),
+    ("bundles.index", "GET"): Expected("customers.read", "/bundles"),
+    ("bundles.new", "GET"): Expected("bundles.edit", "/bundles/new"),
+    ("bundles.new", "POST"): Expected("bundles.edit", "/bundles/new", 422),
+    ("bundles.show", "GET"): Expected("customers.read", "/bundles/{bundle}"),
+    **{
+        (f"bundles.{verb}", method): Expected(
+            "bundles.edit",
+            f"/bundles/{{bundle}}/{verb}",
+            {"GET": 200, "POST": 422}[method],
+            {"services": "x" * 501},
+        )
+        for verb in ("edit", "assign", "remove")
+        for method in ("GET", "POST")
+    },
+    ("bundles.archive", "POST"): Expected("bundles.edit", "/bundles/{bundle}/archive", 303),
+    ("bundles.restore", "POST"): Expected("bundles.edit", "/bundles/{bundle}/restore", 303),
+    ("groups.index", "GET"): Expected("groups.manage", "/groups"),
+    ("groups.new", "GET"): Expected("groups.manage", "/groups/new"),
+    ("groups.new", "POST"): Expected("groups.manage", "/groups/new", 422),
+    ("groups.show", "GET"): Expected("groups.manage", "/groups/1"),
+    ("groups.rename", "GET"): Expected("groups.manage", "/groups/1/rename"),
+    ("groups.rename", "POST"): Expected("groups.manage", "/groups/1/rename", 422, {"name": ""}),
+    ("customer_home.index", "GET"): Expected("users.read or parameters.read of a customer", CQ001),
     ("parameters.index", "GET"): Expected(
         "parameters.read of a customer", f"{CQ001}/general-parameters"
     ),
@@ -216,22 +320,92 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("users.index", "GET"): Expected("users.read of a customer", f"{CQ001}/users"),
     ("users.show", "GET"): Expected("users.read of a customer", CQ001 + "/users/{user}"),
     ("users.select", "POST"): Expected(
-        "mailings.send of a customer", f"{CQ001}/users/selection", 303, {"selected": "{user}"}
+        f"{_SELECTING} of a customer", f"{CQ001}/users/selection", 303, {"selected": "{user}"}
     ),
     ("users.clear", "POST"): Expected(
-        "mailings.send of a customer", f"{CQ001}/users/selection/clear", 303
+        f"{_SELECTING} of a customer", f"{CQ001}/users/selection/clear", 303
     ),
-    ("users.act", "POST"): Expected("mailings.send of a customer", f"{CQ001}/users/actions", 422),
+    ("users.act", "POST"): Expected(
+        f"{_SELECTING} or users.export of a customer", f"{CQ001}/users/actions", 422
+    ),
     ("users.leave_actions", "GET"): Expected(
         "users.read of a customer", f"{CQ001}/users/actions", 302
     ),
+    ("user_imports.index", "GET"): Expected("users.import of a customer", f"{CQ001}/users/imports"),
+    ("user_imports.new", "GET"): Expected("users.import of a customer", f"{CQ001}/users/import"),
+    ("user_imports.create", "POST"): Expected(
+        "users.import of a customer", f"{CQ001}/users/imports", 422
+    ),
+    ("user_imports.show", "GET"): Expected("users.import of a customer", _IMPORT),
+    ("user_imports.progress", "GET"): Expected(
+        "users.import of a customer", f"{_IMPORT}/progress", 302, fragment=200
+    ),
+    ("user_imports.change_layout", "POST"): Expected(
+        "users.import of a customer", f"{_IMPORT}/layout", 422
+    ),
+    ("user_imports.check", "POST"): Expected("users.import of a customer", f"{_IMPORT}/check", 422),
+    ("user_imports.faults", "POST"): Expected("users.import of a customer", f"{_IMPORT}/faults"),
+    ("user_imports.edit_row", "GET"): Expected("users.import of a customer", f"{_CHECKED}/rows/2"),
+    ("user_imports.save_row", "POST"): Expected(
+        "users.import of a customer", f"{_CHECKED}/rows/2", 422
+    ),
+    ("user_imports.undo", "POST"): Expected("users.import of a customer", f"{_CHECKED}/undo", 409),
+    ("user_imports.reopen", "POST"): Expected(
+        "users.import of a customer", f"{_IMPORT}/reopen", 409
+    ),
+    ("user_imports.start", "POST"): Expected("users.import of a customer", f"{_IMPORT}/start", 409),
+    ("user_imports.cancel", "POST"): Expected(
+        "users.import of a customer", f"{_CHECKED}/cancel", 303
+    ),
+    ("user_accounts.new", "GET"): Expected("users.add of a customer", f"{CQ001}/users/new"),
+    ("user_accounts.new", "POST"): Expected("users.add of a customer", f"{CQ001}/users/new", 422),
+    ("user_accounts.check_login", "GET"): Expected(
+        "users.add of a customer",
+        f"{CQ001}/users/new/login?user_name=ada",
+        303,
+        fragment=200,
+    ),
+    ("user_accounts.edit", "GET"): Expected(
+        "users.edit of a customer", CQ001 + "/users/{user}/edit"
+    ),
+    ("user_accounts.edit", "POST"): Expected(
+        "users.edit of a customer", CQ001 + "/users/{user}/edit", 422
+    ),
+    **{
+        (f"user_changes.{change}", method): Expected(
+            f"users.{permission} of a customer",
+            f"{CQ001}/users/actions/{change}?user={{doomed}}",
+            status if method == "POST" else 200,
+            {"users": "{doomed}"} if method == "POST" else {},
+        )
+        for change, permission, status in (
+            ("bundle", "edit", 422),
+            ("suspend", "suspend", 303),
+            ("resume", "suspend", 303),
+            ("delete", "delete", 303),
+        )
+        for method in ("GET", "POST")
+    },
+    ("profiles.index", "GET"): Expected("users.read of a customer", f"{CQ001}/profiles"),
+    ("profiles.show", "GET"): Expected("users.read of a customer", CQ001 + "/profiles/{profile}"),
+    ("profiles.new", "GET"): Expected("profiles.edit of a customer", f"{CQ001}/profiles/new"),
+    ("profiles.new", "POST"): Expected("profiles.edit of a customer", f"{CQ001}/profiles/new", 422),
+    **{
+        (f"profiles.{verb}", method): Expected(
+            "profiles.edit of a customer",
+            CQ001 + "/profiles/{profile}/" + verb,
+            status if method == "POST" else 200,
+        )
+        for verb, status in (("edit", 422), ("delete", 303))
+        for method in ("GET", "POST")
+    },
     ("hooks.bounce", "POST"): Expected("public", "/hooks/bounce", 404, takes_token=False),
     ("suppressions.index", "GET"): Expected("mailings.read of a customer", f"{CQ001}/suppressed"),
     ("suppressions.confirm", "GET"): Expected(
-        "mailings.send of a customer", CQ001 + "/suppressed/clear?address={suppression}"
+        "suppressions.edit of a customer", CQ001 + "/suppressed/clear?address={suppression}"
     ),
     ("suppressions.clear", "POST"): Expected(
-        "mailings.send of a customer",
+        "suppressions.edit of a customer",
         f"{CQ001}/suppressed/clear",
         303,
         {"address": "{suppression}"},
@@ -431,6 +605,39 @@ EXPECTED: dict[tuple[str, str], Expected] = {
         "/account/services/files/{file}",
         hidden_from=SIGNED_IN - {"admin", "supervisor", "user"},
     ),
+    ("email_templates.index", "GET"): Expected("templates.read", "/email-templates"),
+    ("email_templates.show", "GET"): Expected("templates.read", _TEMPLATE),
+    ("email_templates.frame", "GET"): Expected("templates.read", f"{_TEMPLATE}/frame"),
+    ("email_templates.versions", "GET"): Expected("templates.read", f"{_TEMPLATE}/versions"),
+    ("email_templates.version", "GET"): Expected("templates.read", f"{_TEMPLATE}/versions/1"),
+    ("email_templates.customers", "GET"): Expected("templates.read", f"{_TEMPLATE}/customers"),
+    ("email_templates.new", "GET"): Expected("templates.edit", "/email-templates/new"),
+    ("email_templates.new", "POST"): Expected("templates.edit", "/email-templates/new", 422),
+    ("email_templates.edit", "GET"): Expected("templates.edit", f"{_TEMPLATE}/edit"),
+    ("email_templates.edit", "POST"): Expected("templates.edit", f"{_TEMPLATE}/edit", 422),
+    ("email_templates.draft_frame", "POST"): Expected("templates.edit", "/email-templates/frame"),
+    ("email_templates.archive", "GET"): Expected("templates.edit", f"{_TEMPLATE}/archive"),
+    ("email_templates.assign", "GET"): Expected("templates.edit", f"{_TEMPLATE}/customers/change"),
+    ("email_templates.assign", "POST"): Expected(
+        "templates.edit", f"{_TEMPLATE}/customers/change", 422
+    ),
+    **{
+        (f"email_templates.{name}", "POST"): Expected("templates.edit", path, 303)
+        for name, path in (
+            ("make_defaults", "/email-templates/defaults"),
+            ("send_test", f"{_TEMPLATE}/test"),
+            ("archive", f"{_TEMPLATE}/archive"),
+            ("unarchive", f"{_TEMPLATE}/unarchive"),
+            ("restore", f"{_TEMPLATE}/versions/1/restore"),
+        )
+    },
+    ("customer_templates.index", "GET"): Expected(
+        "mailings.read of a customer", f"{CQ001}/email-templates"
+    ),
+    ("customer_templates.show", "GET"): Expected("mailings.read of a customer", _TEMPLATE_OF),
+    ("customer_templates.frame", "GET"): Expected(
+        "mailings.read of a customer", f"{_TEMPLATE_OF}/frame"
+    ),
     ("service_templates.index", "GET"): Expected("templates.read of staff", "/service-templates"),
     ("service_templates.show", "GET"): Expected(
         "templates.read of staff", _SERVICE, hidden_from=ELSEWHERE
@@ -553,6 +760,11 @@ def world(app: Flask) -> World:
             "admin": ADMIN,
             "admin of another customer": OTHER_ADMIN,
             "supervisor": make_user(kenton, role=Role.SUPERVISOR).login,
+            "supervisor of everything": make_user(
+                kenton,
+                role=Role.SUPERVISOR,
+                profile_id=make_profile(kenton, *map(str, Permission)).id,
+            ).login,
             "user": make_user(kenton).login,
             "prospect": make_user(role=Role.PROSPECT, login="new@prospect.example").login,
             "must change": make_user(
@@ -571,7 +783,10 @@ def world(app: Flask) -> World:
             found.append(
                 {
                     "user": user.id,
+                    "doomed": make_user(customer).id,
+                    "profile": make_profile(customer).id,
                     "mailing": mailing,
+                    "import": upload(actor_for(admin), customer, csv_file(*people(1))).id,
                     "event": event_of(mailing),
                     "suppression": suppressed.id,
                     "template": extra.id,
@@ -586,6 +801,9 @@ def world(app: Flask) -> World:
             source=CommandSource.WINDOW,
         ).id
         found[0]["invitation"] = make_invitation().id
+        found[0]["free"] = make_template().id
+        found[0]["checked"] = checked(actor_for(ADMIN), kenton, csv_file(*people(1))).id
+        found[0]["bundle"] = list_bundles_of(kenton)[0].id
         found[0]["credential"] = db.session.scalars(sa.select(ApiCredential.id)).one()
         endpoint = make_endpoint()
         found[0] |= {"webhook": endpoint.id, "message": make_message(endpoint).id}
@@ -791,7 +1009,7 @@ def ask(client: CheckingClient, method: str, path: str, token: str) -> TestRespo
 
 
 @pytest.mark.parametrize("role", ["admin", "landlord", "operator"])
-@pytest.mark.parametrize("argument", ["user_id", "mailing_id"])
+@pytest.mark.parametrize("argument", ["user_id", "mailing_id", "profile_id", "import_id"])
 def test_an_object_of_another_customer_is_not_there(
     app: Flask, world: World, role: str, argument: str
 ) -> None:
@@ -821,6 +1039,7 @@ def test_a_customer_out_of_scope_is_told_from_none_by_nothing(app: Flask, world:
             continue
         path = re.sub(r"<[^>]*user_id>", str(world.foreign["user"]), rule.rule)
         path = re.sub(r"<[^>]*mailing_id>", str(world.foreign["mailing"]), path)
+        path = re.sub(r"<[^>]*profile_id>", str(world.foreign["profile"]), path)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             answers = [
                 ask(client, method, path.replace("<web_id>", web_id), token)
