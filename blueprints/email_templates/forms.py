@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from wtforms import HiddenField, RadioField, StringField, TextAreaField
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import AnyOf
 
 from blueprints.forms import Form, at_most, parse_ids, strip
@@ -40,19 +41,17 @@ class EditorForm(Form):
 
     name = StringField("Name", filters=[strip])
     kind = RadioField(
-        "Kind", choices=[(kind.value, word) for kind, word in KIND_WORDS.items()], default="general"
+        "Kind",
+        choices=[SelectChoice(kind.value, word) for kind, word in KIND_WORDS.items()],
+        default="general",
+        validate_choice=False,
     )
     note = StringField("Note", filters=[strip])
     version = HiddenField()
     told_empty = HiddenField()
     template = HiddenField()
-    language = RadioField("Language", choices=list(LANGUAGES.items()), validate_choice=False)
-    shown = RadioField(
-        "Part",
-        choices=[("html", "HTML"), ("text", "Plain text")],
-        default="html",
-        validate_choice=False,
-    )
+    language = StringField("Language")
+    shown = StringField("Show")
     reader = StringField("For", filters=[strip])
 
     @property
@@ -131,14 +130,14 @@ class AssignForm(Form):
 
     verb = RadioField(
         "What",
-        choices=[("assign", "Assign it"), ("remove", "Remove it")],
+        choices=[SelectChoice("assign", "Assign it"), SelectChoice("remove", "Remove it")],
         default="assign",
         validate_choice=False,
         validators=[AnyOf([each.value for each in Verb], message="Choose what is to be done.")],
     )
     by = RadioField(
         "Customers",
-        choices=[(by.value, word) for by, word in BY_WORDS.items()],
+        choices=[SelectChoice(by.value, word) for by, word in BY_WORDS.items()],
         default="listed",
         validate_choice=False,
         validators=[AnyOf([each.value for each in By], message="Choose which customers.")],

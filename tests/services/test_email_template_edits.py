@@ -449,9 +449,7 @@ def test_a_new_welcome_goes_to_customers_who_have_none(operator: Actor) -> None:
     assert newest_event("email_template.assigned").detail["customers"] == 1
 
 
-def test_welcomes_taken_away_at_once_leave_every_customer_one(
-    app: Flask, operator: Actor
-) -> None:
+def test_welcomes_taken_away_at_once_leave_every_customer_one(app: Flask, operator: Actor) -> None:
     """Two are archived and one is removed at the same moment: each alone is allowed."""
     for _ in range(5):
         customer = make_customer()

@@ -29,7 +29,9 @@ pytestmark = [
 GOOD = TypedText("Hello ((first name))", "Hello ((first name))", "<p>Hello ((first name))</p>")
 
 
-def faults_of(typed: dict[str, TypedText], kind: TemplateKind = TemplateKind.GENERAL) -> dict[str, str]:
+def faults_of(
+    typed: dict[str, TypedText], kind: TemplateKind = TemplateKind.GENERAL
+) -> dict[str, str]:
     with pytest.raises(InvalidInputs) as caught:
         check_texts(kind, typed)
     return dict(caught.value.faults)

@@ -29,7 +29,10 @@ def text(word: str = "Hello", html: str = "") -> TypedText:
 
 
 def create(
-    actor: Actor, name: str = "Notice", kind: TemplateKind = TemplateKind.GENERAL, **typed: TypedText
+    actor: Actor,
+    name: str = "Notice",
+    kind: TemplateKind = TemplateKind.GENERAL,
+    **typed: TypedText,
 ) -> Saved:
     return email_template_edits.create_template(
         actor, name=name, kind=kind, typed=typed or {"en": text()}
