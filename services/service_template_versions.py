@@ -31,10 +31,12 @@ from models import (
     TemplateKind,
     fold,
     is_storable,
+    table_of,
     utcnow,
 )
 from services.actors import Actor, Permission, groups_of
 from services.audit_events import record_event
+from services.bulk_rows import update_rows
 from services.errors import Conflict, InvalidInput, InvalidInputs, NotFound, ServiceError, Stale
 from services.general_parameters import LARGEST_NUMBER
 from services.paging import Page, keyset_page, parse_id_key
@@ -793,11 +795,10 @@ def move_template(actor: Actor, template: ServiceTemplate, way: Way) -> None:
             return
         before = held.position
         if other.position == before:  # Two that were made at the same moment.
-            _make_room(before, up=up)
-            held.position = before
-            other.position = before + (1 if up else -1)
-        else:
-            held.position, other.position = other.position, before
+            _number_anew()
+            db.session.refresh(held)
+            db.session.refresh(other)
+        held.position, other.position = other.position, held.position
         _record(
             actor,
             held,
@@ -812,15 +813,15 @@ def move_template(actor: Actor, template: ServiceTemplate, way: Way) -> None:
     _write(move)
 
 
-def _make_room(position: int, *, up: bool) -> None:
-    """Move everything beyond a position on by one."""
-    column = ServiceTemplate.position
-    beyond = column > position if up else column < position
-    db.session.execute(
-        sa.update(ServiceTemplate)
-        .where(beyond)
-        .values(position=column + (1 if up else -1))
-        .execution_options(synchronize_session=False)
+def _number_anew() -> None:
+    """Give every template a place of its own, in the order that they have."""
+    keys = (ServiceTemplate.position, ServiceTemplate.id)
+    ids = db.session.scalars(sa.select(ServiceTemplate.id).order_by(*keys)).all()
+    update_rows(
+        db.session.connection(),
+        table_of(ServiceTemplate),
+        ("position",),
+        [(each, place) for place, each in enumerate(ids, start=1)],
     )
 
 
