@@ -49,13 +49,13 @@ def index(customer: Customer) -> Response:
         previous_href=page.previous and address(page.previous),
         next_href=page.next and address(page.next),
         all_href=address(search=""),
-        may_clear=actor.may(Permission.MAILINGS_SEND),
+        may_clear=actor.may(Permission.SUPPRESSIONS_EDIT),
         is_fragment=wants_fragment(),
     )
 
 
 @bp.get("/clear")
-@customer_page(Permission.MAILINGS_SEND)
+@customer_page(Permission.SUPPRESSIONS_EDIT)
 def confirm(customer: Customer) -> Response:
     """What clearing means, before it is done."""
     back = _back(customer, _user_id(request.args.getlist("user")))
@@ -79,7 +79,7 @@ def confirm(customer: Customer) -> Response:
 
 
 @bp.post("/clear")
-@customer_page(Permission.MAILINGS_SEND)
+@customer_page(Permission.SUPPRESSIONS_EDIT)
 def clear(customer: Customer) -> Response:
     form = ClearForm()
     if not form.validate():

@@ -10,7 +10,7 @@ from blueprints.forms import LARGEST_ID, parse_ids, refuse
 from blueprints.htmx import go, respond, wants_fragment
 from blueprints.mailings.following import start_delivery
 from blueprints.security import current_actor, customer_page
-from blueprints.users.forms import EditUserForm, NewUserForm, copy_of, fill_in
+from blueprints.users.forms import EditUserForm, NewUserForm, copy_of, fill_in, label_of
 from models import Customer, Role, User
 from services import domain_names, email_templates, permission_profiles, user_accounts, users
 from services.actors import Actor, Permission
@@ -140,9 +140,8 @@ def _show_overtaken(
 ) -> Response:
     newest = users.get_user_of(customer, user_id)
     now = fill_in(newest)
-    labels = dict(form.bundle.choices) | (dict(form.role.choices) if "role" in form else {})
     differs = [
-        (form[name].label.text, labels.get(now[name], now[name]))
+        (form[name].label.text, label_of(form[name], now[name]))
         for name in now
         if name != "version" and name in form and (form[name].data or "") != now[name]
     ]

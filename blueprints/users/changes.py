@@ -94,10 +94,7 @@ def _show(
     status: int = 200,
 ) -> Response:
     plan = user_states.plan_change(current_actor(), customer, change, user_ids)
-    form.bundle.choices = [
-        ("", "Choose one"),
-        *((each.name, each.name) for each in users.list_bundles_of(customer)),
-    ]
+    form.offer(users.list_bundles_of(customer))
     return respond(
         "users/change.html",
         status=status,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wtforms import BooleanField, HiddenField, RadioField, SelectField, StringField
+from wtforms import BooleanField, RadioField, SelectField, StringField
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import AnyOf, InputRequired, Length
 
 from blueprints.forms import Form, IdsField, SeenForm, strip
@@ -18,6 +19,7 @@ from services.user_rules import NewUser, by_login
 
 _AS_PROFILE = "profile-"
 NOW, LATER = "now", "later"
+_SHOWN = 64
 
 
 class SelectionForm(Form):
@@ -48,7 +50,7 @@ class _AccountForm(Form):
     email = StringField("E-mail address", filters=[strip])
     extension = StringField("Extension", filters=[strip])
     bundle = SelectField("Bundle", validate_choice=False)
-    language = SelectField("Language", choices=list(LANGUAGES.items()), validate_choice=False)
+    language = SelectField("Language", validate_choice=False)
     role = SelectField("Role", validate_choice=False)
 
     def offer(
@@ -58,17 +60,17 @@ class _AccountForm(Form):
         *,
         gives_roles: bool,
     ) -> None:
-        """Give the selects their choices, and a value that is none of them, so that it shows."""
-        names = [bundle.name for bundle in bundles]
-        self.bundle.choices = [("", "None"), *((name, name) for name in names)]
-        self.role.choices = [
-            (Role.USER.value, ROLE_WORDS[Role.USER]),
-            *((f"{_AS_PROFILE}{each.id}", f"Supervisor: {each.name}") for each in profiles),
-            (Role.CUSTOMER_ADMIN.value, ROLE_WORDS[Role.CUSTOMER_ADMIN]),
-        ]
-        for field in (self.bundle, self.role, self.language):
-            if field.data and field.data not in dict(field.choices):
-                field.choices = [*field.choices, (field.data, f"{field.data[:64]} (not offered)")]
+        """Give the selects their choices."""
+        self.language.choices = _choices(LANGUAGES, self.language.data)
+        names = {bundle.name: bundle.name for bundle in bundles}
+        self.bundle.choices = _choices({"": "None", **names}, self.bundle.data)
+        supervisors = {f"{_AS_PROFILE}{each.id}": f"Supervisor: {each.name}" for each in profiles}
+        roles = {
+            Role.USER.value: ROLE_WORDS[Role.USER],
+            **supervisors,
+            Role.CUSTOMER_ADMIN.value: ROLE_WORDS[Role.CUSTOMER_ADMIN],
+        }
+        self.role.choices = _choices(roles, self.role.data)
         self._profiles = {f"{_AS_PROFILE}{each.id}": each.name for each in profiles}
         if not gives_roles:
             del self.role
@@ -107,6 +109,14 @@ class _AccountForm(Form):
         return {"profile": "role", "login": "user_name"}.get(name, name)
 
 
+def _choices(words: Mapping[str, str], chosen: str | None) -> list[SelectChoice]:
+    """What a select offers, and the value that is none of it, so that it shows."""
+    offered = [SelectChoice(value, word) for value, word in words.items()]
+    if chosen and chosen not in words:
+        offered.append(SelectChoice(chosen, f"{chosen[:_SHOWN]} (not offered)"))
+    return offered
+
+
 class NewUserForm(_AccountForm):
     """A user to add; his welcome mail goes at once, or whenever it is sent from the list."""
 
@@ -117,7 +127,10 @@ class NewUserForm(_AccountForm):
     )
     welcome = RadioField(
         "Welcome mail",
-        choices=[(NOW, "Send it now"), (LATER, "Send it later, from the list of users")],
+        choices=[
+            SelectChoice(NOW, "Send it now"),
+            SelectChoice(LATER, "Send it later, from the list of users"),
+        ],
         default=NOW,
         validate_choice=False,
         validators=[AnyOf([NOW, LATER], message="Choose when the welcome mail is sent.")],
@@ -138,6 +151,12 @@ class EditUserForm(SeenForm, _AccountForm):
     @property
     def changes(self) -> UserChanges:
         return UserChanges(**self.known)
+
+
+def label_of(field: Any, value: str) -> str:
+    """The word of a value, if the field is a select that offers it."""
+    choices = getattr(field, "choices", None) or []
+    return next((str(each.label) for each in choices if each.value == value), value)
 
 
 def copy_of(user: User) -> dict[str, Any]:
@@ -170,4 +189,7 @@ class ChangeForm(Form):
     users = IdsField()
     bundle = SelectField("Bundle", validate_choice=False)
     typed = StringField("How many users are deleted", filters=[strip])
-    back = HiddenField()
+
+    def offer(self, bundles: Sequence[Bundle]) -> None:
+        names = {each.name: each.name for each in bundles}
+        self.bundle.choices = _choices({"": "Choose one", **names}, self.bundle.data)

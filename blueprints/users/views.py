@@ -44,6 +44,15 @@ from services.user_states import Change
 
 bp = Blueprint("users", __name__, url_prefix="/customers/<web_id>/users")
 
+SELECTING = (
+    Permission.MAILINGS_SEND,
+    Permission.USERS_EDIT,
+    Permission.USERS_SUSPEND,
+    Permission.USERS_DELETE,
+)
+"""Who has one of these does something with the users that he selects. To export them all, nobody
+needs boxes."""
+
 
 @bp.get("")
 @customer_page(Permission.USERS_READ)
@@ -53,7 +62,7 @@ def index(customer: Customer) -> Response:
 
 
 @bp.post("/selection")
-@customer_page(Permission.USERS_READ)
+@customer_page(*SELECTING)
 def select(customer: Customer) -> Any:
     """Save the ticks of a page; then on to where the reader goes, or how many are selected now."""
     form = _checked_form()
@@ -72,7 +81,7 @@ def select(customer: Customer) -> Any:
 
 
 @bp.post("/selection/clear")
-@customer_page(Permission.USERS_READ)
+@customer_page(*SELECTING)
 def clear(customer: Customer) -> Any:
     """Select nobody any more, on any page."""
     form = _checked_form()
@@ -82,11 +91,12 @@ def clear(customer: Customer) -> Any:
 
 
 @bp.post("/actions")
-@customer_page(Permission.USERS_READ)
+@customer_page(*SELECTING, Permission.USERS_EXPORT)
 def act(customer: Customer) -> Any:
     """Save the ticks and begin the chosen action for everybody who is selected."""
     form = _checked_form()
-    _save_ticks(customer, form)
+    if current_actor().may_any(*SELECTING):
+        _save_ticks(customer, form)
     bundles = users.list_bundles_of(customer)
     shown = UserList.parse(form.at.data or "", bundles)
     actions = list_actions(current_actor(), customer, bundles)
@@ -191,8 +201,7 @@ def _show_list(
     actor = current_actor()
     page = users.list_users(actor, customer, shown.wanted, size=shown.size, cursor=shown.cursor)
     actions = list_actions(actor, customer, bundles)
-    # Only for an export alone nobody needs boxes: it has a button for all that the filters show.
-    may_select = any(each.value != EXPORT for each in actions)
+    may_select = actor.may_any(*SELECTING)
     selected = set(users.get_selection(current_session().id, customer)) if may_select else set()
     ids = [user.id for user in page.rows]
     return respond(
@@ -212,6 +221,7 @@ def _show_list(
         may_select=may_select,
         may_export=actor.may(Permission.USERS_EXPORT),
         may_add=actor.may(Permission.USERS_ADD),
+        may_import=actor.may(Permission.USERS_IMPORT),
         sees_mails=actor.may(Permission.MAILINGS_READ),
         selected=selected,
         elsewhere=len(selected.difference(ids)),

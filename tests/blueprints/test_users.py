@@ -241,7 +241,10 @@ def test_deleted_users_are_nowhere(app, alice):
         gone = user.id
     assert gone not in ids_on(alice.page(f"{URL}?q=Gonegirl"))
     assert gone not in ids_on(alice.page(f"{URL}?status=deleted&size=100"))
-    assert alice.get(f"{URL}/{gone}").status_code == 404
+    page = alice.page(f"{URL}/{gone}")
+    assert "was deleted" in page.source
+    assert not page.all("a", href=f"{URL}/{gone}/edit")
+    assert alice.get(f"{URL}/{gone}/edit").status_code == 404
 
 
 STRANGE = [
@@ -379,11 +382,11 @@ def test_the_actions_are_the_customers_templates(alice, sign_in_as):
     labels = [page.text(o) for o in page.one("select", id="selection-action").iter("option")]
     assert labels == [
         "Select an Action", "Resend Welcome Mail", "Password update", "Voicemail update",
-        "Reset password", "Export CSV",
+        "Reset password", "Change bundle", "Suspend", "Resume", "Delete", "Export CSV",
     ]  # fmt: skip
     other = sign_in_as("prphlAdmin@harborlight.example").page("/customers/CQ002/users")
     labels = [other.text(o) for o in other.one("select", id="selection-action").iter("option")]
-    assert labels == ["Select an Action", "Resend Welcome Mail", "Reset password", "Export CSV"]
+    assert labels[1:3] == ["Resend Welcome Mail", "Reset password"]
 
 
 def test_an_action_leads_to_its_confirmation(alice):
@@ -486,8 +489,13 @@ def test_an_auditor_sees_the_list_and_cannot_select(bob):
     assert len(names_on(bob.page(link.get("href")))) == 25
     search = page.one("form", role="search")
     assert search.get("method") == "get"
-    for path in ("selection", "selection/clear", "actions"):
+    for path in ("selection", "selection/clear"):
         assert bob.submit(f"{URL}/{path}").status_code == 403
+    for action in ("", "suspend", "mail-1"):
+        assert bob.submit(f"{URL}/actions", {"action": action}).status_code == 422
+    form = page.one("form", action=f"{URL}/actions")
+    response = bob.post(form.get("action"), data=page.fields(form) | {"action": "export"})
+    assert response.mimetype == "text/csv"
 
 
 def test_a_stranger_finds_nothing(sign_in_as):
