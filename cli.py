@@ -50,6 +50,34 @@ def demo(customer: str | None, users: int) -> None:
     )
 
 
+@click.command("create-landlord")
+@click.option("--email", metavar="ADDRESS", prompt="E-mail address", help="Where mails go.")
+@click.option("--first-name", metavar="NAME", prompt="First name")
+@click.option("--last-name", metavar="NAME", prompt="Last name")
+@click.option("--login", metavar="LOGIN", help="The e-mail address, unless it is given.")
+@with_appcontext
+def create_landlord(email: str, first_name: str, last_name: str, login: str | None) -> None:
+    """Make a landlord administrator, the first of an installation or another one.
+
+    Asks for the password, twice, and shows it nowhere; standard input may be a pipe.
+    """
+    from services.staff_accounts import Particulars
+    from services.staff_accounts import create_landlord as create
+
+    password = click.prompt("Password", hide_input=True, confirmation_prompt="Password again")
+    try:
+        user = create(
+            _terminal_actor(None),
+            Particulars(first_name=first_name, last_name=last_name, email=email),
+            login=login or "",
+            password=password,
+        )
+    except ServiceError as error:
+        raise click.ClickException(error.message) from error
+    click.echo(f"{user.login} is a landlord administrator and can sign in.")
+    click.echo(f"{get_settings().public_url}/login")
+
+
 @click.command("new-seal-key")
 def new_seal_key() -> None:
     """Print a new key for SEAL_KEYS."""
@@ -285,6 +313,7 @@ def _wait(seconds: float) -> None:
 def init_app(app: Flask) -> None:
     for command in (
         demo,
+        create_landlord,
         new_seal_key,
         reseal,
         worker,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -671,10 +671,10 @@ def _record(
 def create_landlord(actor: Actor, particulars: Particulars, *, login: str, password: str) -> User:
     """Make a landlord administrator who can sign in at once, as the first of an installation needs.
 
-    Raises InvalidInputs with every fault.
+    His role is none of the particulars'. Raises InvalidInputs with every fault.
     """
     actor.require(Permission.STAFF_MANAGE)
-    values, _, faults = _judge(actor, particulars)
+    values, _, faults = _judge(actor, replace(particulars, role=Role.LANDLORD))
     try:
         values |= _judge_login(login.strip() or particulars.email.strip())
         passwords.check_policy(password, login=values["login"])

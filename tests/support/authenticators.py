@@ -31,7 +31,9 @@ def code_of(secret: str, *, steps: int = 0, at: float | None = None) -> str:
     """The code that an app shows `steps` times 30 seconds from now."""
     key = base64.b32decode(secret.replace(" ", ""))
     now = time.time() if at is None else at
-    return TOTP(key, 6, SHA1(), 30).generate(int(now) + 30 * steps).decode()  # noqa: S303 – as apps do
+    # SHA-1 is what apps use.
+    totp = TOTP(key, 6, SHA1(), 30)  # noqa: S303
+    return totp.generate(int(now) + 30 * steps).decode()
 
 
 class Authenticator:
