@@ -93,7 +93,9 @@ def fold(text: str) -> str:
 
 def is_storable(text: str) -> bool:
     """Whether both databases keep `text`: neither a NUL nor half a surrogate pair is in it."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    if "\0" in text:
+        return False
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def prefix_range(prefix: str) -> tuple[str, str]:

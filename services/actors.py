@@ -332,7 +332,8 @@ def has_number(all_groups: bool, by_credential: bool) -> sa.ColumnElement[bool]:
     return sa.and_(
         Customer.group_id == reachable.scalar_subquery(),
         Customer.custno == sa.bindparam("custno"),
-        Customer.status.not_in(_INVISIBLE),
+        # Of a list, its parameters would be expanded again for each execution.
+        *(Customer.status != status for status in _INVISIBLE),
     )
 
 

@@ -41,7 +41,7 @@ from services.api_credential_rules import CheckedTerms, Terms
 from services.audit_events import insert_event
 from services.errors import Conflict, InvalidInput, NotFound, Stale
 from services.paging import Page, keyset_page
-from services.transactions import run_transaction
+from services.transactions import run_transaction, self_committing
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,8 @@ def authenticate(name: str, secret: str, address: str) -> Actor | None:
 def _find(name: str) -> sa.Row[tuple[object, ...]] | None:
     if not 0 < len(name) <= _LONGEST_NAME or not is_storable(name):
         name = ""  # Nobody has it; asking all the same takes the usual time.
-    return db.session.connection().execute(_find_statement(), {"name": name}).one_or_none()
+    with self_committing() as connection:
+        return connection.execute(_find_statement(), {"name": name}).one_or_none()
 
 
 @cache

@@ -175,6 +175,11 @@ def marked_done(held: HeldKey) -> Iterator[None]:
         _held.reset(token)
 
 
+def is_key_held() -> bool:
+    """Whether what is committed now marks a key: then it has to be a transaction."""
+    return _held.get() is not None
+
+
 def keep_answer(held: HeldKey, answer: KeptAnswer) -> None:
     """For whoever repeats the request. Best effort: the work is done."""
     db.session.rollback()

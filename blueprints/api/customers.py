@@ -500,6 +500,7 @@ def update_customer(call: Call) -> Response:
     body=Nothing,
     body_is_optional=True,
     conflicts=True,
+    finds_customer=True,
     answers={204: Answer("The mail is accepted and on its way.")},
     example={},
 )
@@ -507,6 +508,6 @@ def send_welcome_email(call: Call) -> Response:
     """Mail the customer's administrators a welcome with new passwords, also when they have had one
     before. The old password works until the mail server has accepted the new one's mail. The body
     may be an empty object, empty, or missing. Answers 409 when there is nobody to mail."""
-    welcome_mails.resend_to_administrators(call.actor, call.customer)
+    welcome_mails.resend_to_administrators(call.actor, call.groupno, call.custno or 0)
     queues.wake(Lane.INTERACTIVE.value)
     return no_content()

@@ -22,6 +22,11 @@ _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _KEPT_HEADERS = ("Content-Type", "Location", "ETag", "Link")
 
 
+def has_key() -> bool:
+    """Whether the request has a key."""
+    return HEADER in request.headers
+
+
 def answer_once(call: Call, view: Callable[[Call], Response]) -> Response:
     """What `view` answers, or what it answered to the first request with the key.
 
@@ -91,7 +96,7 @@ def _replay(kept: KeptAnswer) -> Response:
 def _fingerprint(call: Call) -> str:
     """The same below both bases, and however the body's JSON is written; no body is an empty
     one."""
-    numbers = [call.group.groupno, call.found_customer and call.found_customer.custno]
+    numbers = [call.groupno, call.custno]
     named = [call.operation.id, numbers, sorted(call.ids.items()), sorted(request.args.items())]
     body = json.dumps(json.loads(request.get_data() or b"{}"), sort_keys=True)
     return idempotency.fingerprint(json.dumps(named).encode(), body.encode())

@@ -23,7 +23,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from blueprints.api import limits
 from blueprints.api.fields import LARGEST_ID, ListQuery, Nothing
-from blueprints.api.idempotency import answer_once
+from blueprints.api.idempotency import answer_once, has_key
 from blueprints.api.problems import InvalidAccess, Refused
 from blueprints.security import authorised_by_credential
 from extensions import csrf
@@ -31,7 +31,7 @@ from models import ApiScope, Customer, Group
 from services.actors import GRANTS, Actor, get_group, get_numbered_customer
 from services.api_credentials import authenticate
 from services.paging import Page
-from services.transactions import read_without_transaction
+from services.transactions import work_without_transaction
 
 View = TypeVar("View", bound=Callable[..., Response])
 
@@ -74,6 +74,7 @@ class Operation:
     updates: bool
     conflicts: bool
     waits: bool
+    finds_customer: bool
     example: Any
 
     @property
@@ -95,17 +96,26 @@ class Call:
 
     operation: Operation
     actor: Actor
-    group: Group
+    groupno: int
+    custno: int | None
+    found_group: Group | None
     found_customer: Customer | None
     ids: Mapping[str, int]
     query: Any = None
     body: Any = None
 
     @property
+    def group(self) -> Group:
+        """The group that the path names."""
+        if self.found_group is None:
+            raise AssertionError(f"{self.operation.path} finds its group by itself")
+        return self.found_group
+
+    @property
     def customer(self) -> Customer:
         """The customer that the path names."""
         if self.found_customer is None:
-            raise AssertionError(f"{self.operation.path} names no customer")
+            raise AssertionError(f"{self.operation.path} names none, or finds it by itself")
         return self.found_customer
 
     @property
@@ -119,9 +129,9 @@ class Call:
 
     def url(self, operation: str, **values: Any) -> str:
         """The address of another operation, below the base that this call came by."""
-        own = {"groupno": self.group.groupno}
-        if self.found_customer is not None:
-            own["custno"] = self.found_customer.custno
+        own = {"groupno": self.groupno}
+        if self.custno is not None:
+            own["custno"] = self.custno
         return url_for(f".{operation}", **{**own, **values})
 
 
@@ -140,12 +150,14 @@ def operation(
     updates: bool = False,
     conflicts: bool = False,
     waits: bool = False,
+    finds_customer: bool = False,
     example: Any = None,
 ) -> Callable[[View], View]:
     """Declare the view below as an operation; its docstring is the description.
 
     `updates`: it takes If-Match and may answer 412. `conflicts`: it may answer 409. `waits`: it
-    takes Prefer.
+    takes Prefer. `finds_customer`: its service finds the customer by the numbers of the path, in
+    the one statement that does the work.
     """
 
     def decorate(view: View) -> View:
@@ -164,6 +176,7 @@ def operation(
             updates=updates,
             conflicts=conflicts,
             waits=waits,
+            finds_customer=finds_customer,
             example=example,
         )
         OPERATIONS.append(declared)
@@ -188,26 +201,34 @@ def _dispatch(
     declared: Operation, view: Callable[[Call], Response], values: Mapping[str, str]
 ) -> Response:
     if declared.method == "GET":
-        read_without_transaction()
+        work_without_transaction()
     actor = _authenticated()
     if not _has_scope(actor, declared.scope):
         raise InvalidAccess
     numbers = {name: _number(value) for name, value in values.items()}
-    groupno = numbers.pop("groupno")
-    customer = None
-    if (custno := numbers.pop("custno", None)) is not None:
+    groupno, custno = numbers.pop("groupno"), numbers.pop("custno", None)
+    group = customer = None
+    if custno is None:
+        group = get_group(actor, groupno)
+    elif has_key() or not declared.finds_customer:  # A replay, too, is for who may ask.
         customer = get_numbered_customer(actor, groupno, custno)
         group = customer.group
-    else:
-        group = get_group(actor, groupno)
+    try:
+        query, body = _read_query(declared), _read_body(declared)
+    except (Refused, RequestEntityTooLarge):
+        if custno is not None and customer is None:
+            get_numbered_customer(actor, groupno, custno)  # What is out of reach is told first.
+        raise
     call = Call(
         operation=declared,
         actor=actor,
-        group=group,
+        groupno=groupno,
+        custno=custno,
+        found_group=group,
         found_customer=customer,
         ids=numbers,
-        query=_read_query(declared),
-        body=_read_body(declared),
+        query=query,
+        body=body,
     )
     return answer_once(call, view)
 

@@ -57,7 +57,9 @@ def _mailing(customer: Customer) -> int:
     landlord = db.session.scalars(
         sa.select(User).where(User.login_key.startswith("landlord"))
     ).one()
-    welcome_mails.resend_to_administrators(Actor.from_user(landlord), customer)
+    welcome_mails.resend_to_administrators(
+        Actor.from_user(landlord), customer.group.groupno, customer.custno
+    )
     welcome_mails.begin_accepted()
     return _first(
         sa.select(Mailing.id).where(Mailing.customer_id == customer.id).order_by(-Mailing.id)

@@ -18,6 +18,7 @@ from jobs.sweeps import sweep
 from models import (
     AcceptedWelcome,
     AuditEvent,
+    Customer,
     CustomerEmailTemplate,
     Delivery,
     DeliveryState,
@@ -44,7 +45,11 @@ ADMIN = "admin@kenton-electronics.com"
 
 
 def accept(login: str = LANDLORD, web_id: str = "CQ001") -> None:
-    welcome_mails.resend_to_administrators(actor_for(login), find_customer(web_id))
+    resend(actor_for(login), find_customer(web_id))
+
+
+def resend(actor: Actor, customer: Customer) -> None:
+    welcome_mails.resend_to_administrators(actor, customer.group.groupno, customer.custno)
 
 
 def count(model: type) -> int:
@@ -107,7 +112,7 @@ def test_several_workers_make_each_mailing_once(app: Flask) -> None:
             customer = make_customer()
             make_user(customer, role=Role.CUSTOMER_ADMIN)
             make_welcome(customer)
-            welcome_mails.resend_to_administrators(actor_for(LANDLORD), customer)
+            resend(actor_for(LANDLORD), customer)
             assert count(AcceptedWelcome) == number + 1
         db.session.remove()
     made: list[int] = []
@@ -209,12 +214,12 @@ def test_nobody_to_mail_and_nothing_to_say_are_refused(app_context: Flask) -> No
     make_user(silent, role=Role.CUSTOMER_ADMIN)
     actor = actor_for(LANDLORD)
     with pytest.raises(Conflict, match="no administrator who can be mailed"):
-        welcome_mails.resend_to_administrators(actor, lonely)
+        resend(actor, lonely)
     make_user(lonely, role=Role.CUSTOMER_ADMIN, status=UserStatus.SUSPENDED)
     with pytest.raises(Conflict, match="no administrator who can be mailed"):
-        welcome_mails.resend_to_administrators(actor, lonely)
+        resend(actor, lonely)
     with pytest.raises(Conflict, match="no welcome mail among its e-mail templates"):
-        welcome_mails.resend_to_administrators(actor, silent)
+        resend(actor, silent)
     assert count(AcceptedWelcome) == 0
 
 
@@ -230,7 +235,7 @@ def test_languages_that_carry_different_passwords_are_refused(app_context: Flask
     )
     db.session.commit()
     with pytest.raises(Conflict, match="different passwords"):
-        welcome_mails.resend_to_administrators(actor_for(LANDLORD), customer)
+        resend(actor_for(LANDLORD), customer)
     assert count(AcceptedWelcome) == 0
 
 
@@ -245,14 +250,14 @@ def test_a_text_that_cannot_be_filled_is_refused(app_context: Flask) -> None:
     )
     db.session.commit()
     with pytest.raises(Conflict, match="cannot be sent"):
-        welcome_mails.resend_to_administrators(actor_for(LANDLORD), customer)
+        resend(actor_for(LANDLORD), customer)
     assert count(AcceptedWelcome) == 0
 
 
 def test_who_may_not_send_is_refused(app_context: Flask) -> None:
     auditor = actor_for("auditor@foyer.example")
     with pytest.raises(Forbidden):
-        welcome_mails.resend_to_administrators(auditor, find_customer("CQ001"))
+        resend(auditor, find_customer("CQ001"))
     assert count(AcceptedWelcome) == 0
 
 
@@ -276,4 +281,4 @@ def test_users_are_no_administrators(app_context: Flask) -> None:
 
 def test_the_system_itself_may_not(app_context: Flask) -> None:
     with pytest.raises(Forbidden):
-        welcome_mails.resend_to_administrators(Actor(None, "x", None), find_customer("CQ001"))
+        resend(Actor(None, "x", None), find_customer("CQ001"))
