@@ -538,7 +538,7 @@ def test_groups_are_given_up_for_all(landlord: Actor) -> None:
     )
     assert changed.all_groups
     assert changed.groups == []
-    assert events()[-1][1] == {"groups": [[1], "all"]}
+    assert events()[-1][1] == {"before": {"groups": [1]}, "after": {"groups": "all"}}
 
 
 def test_saving_what_is_already_so_changes_nothing(landlord: Actor) -> None:
