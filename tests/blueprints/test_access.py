@@ -118,6 +118,7 @@ DEMANDS: dict[str, frozenset[str]] = {
     "templates.read": STAFF,
     "templates.edit": STAFF - {"auditor"},
     "mailings.send of staff": STAFF - {"auditor"},
+    "staff.manage": frozenset({"landlord"}),
     "audit.read of staff": STAFF,
     "audit.read of a customer": READERS,
     "customers.read of a customer": MANAGERS | {"auditor"},
@@ -166,6 +167,17 @@ _MESSAGE = f"{_WEBHOOK}/messages/{{message}}"
 _SERVICE = "/service-templates/{service}"
 _SETUP_FILE = CQ001 + "/setup/files/{file}"
 _NOTIFICATION = f"{_REQUEST}/notifications/{{notification}}"
+_STAFF = "/staff/{staff}"
+
+
+def _factors(path: str, status: int | set[int]) -> Expected:
+    """A page of one's own second factors; a prospect, who has none, is sent to his profile."""
+    answers = {303} | (status if isinstance(status, set) else {status})
+    return Expected(
+        "signed in", f"/account/second-factors{path}", answers, fragment={*answers, 204}
+    )
+
+
 _IMPORT = CQ001 + "/users/imports/{import}"
 _CHECKED = CQ001 + "/users/imports/{checked}"
 
@@ -341,7 +353,7 @@ EXPECTED: dict[tuple[str, str], Expected] = {
         "users.import of a customer", f"{_IMPORT}/progress", 302, fragment=200
     ),
     ("user_imports.change_layout", "POST"): Expected(
-        "users.import of a customer", f"{_IMPORT}/layout", 422
+        "users.import of a customer", f"{_IMPORT}/layout", 303
     ),
     ("user_imports.check", "POST"): Expected("users.import of a customer", f"{_IMPORT}/check", 422),
     ("user_imports.faults", "POST"): Expected("users.import of a customer", f"{_IMPORT}/faults"),
@@ -701,6 +713,62 @@ EXPECTED: dict[tuple[str, str], Expected] = {
         for verb in ("edit", "rotate", "revoke")
         for method in ("GET", "POST")
     },
+    ("second_steps.show", "GET"): Expected("public", "/login/second-step", 303, fragment=204),
+    ("second_steps.show", "POST"): Expected("public", "/login/second-step", 303),
+    ("second_steps.ask_passkey", "POST"): Expected("public", "/login/second-step/passkey", 409),
+    ("second_steps.ask_any_passkey", "POST"): Expected("public", "/login/passkey/ask"),
+    ("second_steps.sign_in_with_passkey", "POST"): Expected("public", "/login/passkey", 303),
+    ("account.confirm", "GET"): Expected(
+        "signed in", "/account/confirm", {200, 303}, fragment={200, 204}
+    ),
+    ("account.confirm", "POST"): Expected("signed in", "/account/confirm", {422, 303}),
+    ("sessions.index", "GET"): Expected("signed in", "/account/sessions"),
+    ("sessions.end", "POST"): Expected("signed in", "/account/sessions/1/end", 303),
+    ("sessions.end_others", "POST"): Expected("signed in", "/account/sessions/end-others", 303),
+    ("second_factors.index", "GET"): _factors("", 200),
+    ("second_factors.begin_app", "POST"): _factors("/app/new", 303),
+    ("second_factors.app", "GET"): _factors("/app", {200, 303}),
+    ("second_factors.app", "POST"): _factors("/app", {422, 303}),
+    ("second_factors.remove_app", "GET"): _factors("/app/remove", 303),
+    ("second_factors.remove_app", "POST"): _factors("/app/remove", 303),
+    ("second_factors.recovery_codes", "GET"): _factors("/recovery-codes", 303),
+    ("second_factors.recovery_codes", "POST"): _factors("/recovery-codes", 303),
+    ("second_factors.ask_new_passkey", "POST"): _factors("/passkeys/ask", {200, 303}),
+    ("second_factors.new_passkey", "GET"): _factors("/passkeys/new", 200),
+    ("second_factors.new_passkey", "POST"): _factors("/passkeys/new", {422, 303}),
+    ("second_factors.remove_passkey", "GET"): _factors("/passkeys/1/remove", {404, 303}),
+    ("second_factors.remove_passkey", "POST"): _factors("/passkeys/1/remove", {404, 303}),
+    ("staff_welcome.accept", "GET"): Expected("public", "/staff/welcome/none", 410),
+    ("staff_welcome.accept", "POST"): Expected("public", "/staff/welcome/none", 410),
+    ("policies.edit", "GET"): Expected("staff.manage", "/sign-in-policies"),
+    ("policies.edit", "POST"): Expected("staff.manage", "/sign-in-policies", 303),
+    ("staff.index", "GET"): Expected("staff.manage", "/staff"),
+    ("staff.invite", "GET"): Expected("staff.manage", "/staff/invite"),
+    ("staff.invite", "POST"): Expected("staff.manage", "/staff/invite", 422),
+    ("staff.show", "GET"): Expected("staff.manage", _STAFF),
+    ("staff.edit", "GET"): Expected("staff.manage", f"{_STAFF}/edit"),
+    ("staff.edit", "POST"): Expected("staff.manage", f"{_STAFF}/edit", 422),
+    ("staff.suspend", "GET"): Expected("staff.manage", f"{_STAFF}/suspend"),
+    ("staff.suspend", "POST"): Expected(
+        "staff.manage", f"{_STAFF}/suspend", 303, {"version": "999"}
+    ),
+    ("staff.resume", "POST"): Expected("staff.manage", f"{_STAFF}/resume", 303, {"version": "1"}),
+    ("staff.delete", "GET"): Expected("staff.manage", f"{_STAFF}/delete"),
+    ("staff.delete", "POST"): Expected("staff.manage", f"{_STAFF}/delete", 422),
+    ("staff.resend", "POST"): Expected(
+        "staff.manage", f"{_STAFF}/resend", 303, {"seen": "2026-01-01T00:00:00+00:00"}
+    ),
+    ("staff.withdraw", "GET"): Expected("staff.manage", f"{_STAFF}/withdraw", 303, fragment=204),
+    ("staff.withdraw", "POST"): Expected("staff.manage", f"{_STAFF}/withdraw", 303),
+    ("staff.end_sessions", "POST"): Expected(
+        "staff.manage", f"{_STAFF}/sessions/end", 303, {"session": "999999"}
+    ),
+    ("staff.reset_second_factors", "GET"): Expected(
+        "staff.manage", "/staff/second-factors/{staff}/reset"
+    ),
+    ("staff.reset_second_factors", "POST"): Expected(
+        "staff.manage", "/staff/second-factors/{staff}/reset", 303
+    ),
     **{
         (f"staff_mailings.{verb}", "POST"): Expected(
             "mailings.send of staff",
@@ -801,6 +869,7 @@ def world(app: Flask) -> World:
             source=CommandSource.WINDOW,
         ).id
         found[0]["invitation"] = make_invitation().id
+        found[0]["staff"] = limited.id
         found[0]["free"] = make_template().id
         found[0]["bundle"] = list_bundles_of(kenton)[0].id
         found[0]["credential"] = db.session.scalars(sa.select(ApiCredential.id)).one()
