@@ -20,8 +20,9 @@ from wtforms.widgets import CheckboxInput, ListWidget
 
 from blueprints.forms import LARGEST_ID, Form
 from blueprints.parameters.forms import parse_number
+from blueprints.setup.forms import NothingSent, visible
 from config import LANGUAGES
-from models import Audience
+from models import Audience, EmailTemplate, TemplateKind
 from services.countries import list_time_zones
 from services.parameter_rules import PARAMETERS, ParameterKind, shown_text
 from services.service_template_versions import (
@@ -98,8 +99,7 @@ class _TemplateForm(Form):
             self.connector.choices.insert(0, (self.connector.data, self.connector.data))
         self.bundles.choices = [(str(each.id), each.name) for each in offered.bundles]
         self.email_templates.choices = [
-            (str(each.id), f"{each.name}{' (Welcome)' if each.kind == 'welcome' else ''}")
-            for each in offered.email_templates
+            (str(each.id), _named_with_kind(each)) for each in offered.email_templates
         ]
         for name, parameter in PARAMETERS.items():
             field = self[f"parameter_{name}"]
@@ -115,6 +115,12 @@ class _TemplateForm(Form):
             field.choices = choices
 
 
+def _named_with_kind(template: EmailTemplate) -> str:
+    """The name, and that it is a welcome mail where the name does not say so."""
+    is_welcome = template.kind is TemplateKind.WELCOME and "welcome" not in template.name_key
+    return f"{template.name} (Welcome)" if is_welcome else template.name
+
+
 def _id(text: str | None) -> int:
     """The id that a choice stands for; 0, which no row has, for what is none."""
     if text and len(text) < 20 and text.isascii() and text.isdecimal():
@@ -122,9 +128,12 @@ def _id(text: str | None) -> int:
     return 0
 
 
-def _form_class(options: int) -> type[_TemplateForm]:
-    """The form with fields for so many options, and for each general parameter."""
-    made: dict[str, Any] = {}
+def _form_class(options: int, *, is_sent: bool = False) -> type[_TemplateForm]:
+    """The form with fields for so many options, and for each general parameter.
+
+    Unless it `is_sent`, what the request sends is none of its concern.
+    """
+    made: dict[str, Any] = {} if is_sent else {"Meta": NothingSent}
     for place in range(options):
         prefix, this = f"option_{place}_", f"Option {place + 1}"
         made |= {
@@ -202,12 +211,15 @@ def form_of(typed: TypedTemplate, seen: int) -> _TemplateForm:
         data[f"replace_{name}"] = name in typed.must_replace
     for place, option in enumerate(typed.options):
         data |= {f"option_{place}_{part}": text for part, text in asdict(option).items()}
-    return _form_class(len(typed.options))(formdata=None, data=data)
+    shown = {
+        name: visible(value) if isinstance(value, str) else value for name, value in data.items()
+    }
+    return _form_class(len(typed.options))(data=shown)
 
 
 def sent_template() -> tuple[TypedTemplate, int]:
     """What the request's form has, and the version that its sender has seen."""
-    form = _form_class(0)()
+    form = _form_class(0, is_sent=True)()
     return form.typed(sent_options()), form.seen_number
 
 

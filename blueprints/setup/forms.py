@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from wtforms import FileField, HiddenField, TextAreaField
 
 from blueprints.forms import Form
 from blueprints.parameters.forms import parse_number
+
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
+
+
+def visible(text: str) -> str:
+    """A text as a page can show it: what no page may hold is seen as the sign for that."""
+    return _UNSEEN.sub("\ufffd", text)
+
+
+class NothingSent(Form.Meta):
+    """For a form that shows what is kept, although the request sends another."""
+
+    def wrap_formdata(self, _form: Any, _formdata: Any) -> Any:
+        return None
 
 
 class TextForm(Form):
@@ -18,6 +35,12 @@ class TextForm(Form):
     def seen(self) -> int:
         """-1, which no version is, for what is no number."""
         return parse_number(self.version.data)
+
+
+class KeptTextForm(TextForm):
+    """The same with what is kept."""
+
+    Meta = NothingSent
 
 
 class FileForm(Form):

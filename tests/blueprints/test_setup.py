@@ -91,6 +91,13 @@ def test_what_is_too_long_comes_back(admin: CheckingClient) -> None:
     assert page.fields(page.one("form", action=URL))["text"] == ["x" * 5001]
 
 
+def test_what_cannot_be_seen_is_shown_as_such(admin: CheckingClient) -> None:
+    response = admin.post(URL, data={**form_of(admin), "text": "a\0b"})
+    assert response.status_code == 422
+    page = check_page(response)
+    assert page.fields(page.one("form", action=URL))["text"] == ["a\ufffdb"]
+
+
 def test_files_are_attached_moved_replaced_and_removed(admin: CheckingClient) -> None:
     for name, content in (("a.pdf", PDF), ("b.png", PNG)):
         assert upload(admin, name, content).status_code == 303
@@ -137,6 +144,8 @@ def test_refused_files_are_told_at_the_field(
     field = page.one("input", type="file")
     assert field.get("aria-invalid") == "true"
     assert words in page.text()
+    kept = page.fields(page.one("form", action=URL))["text"]
+    assert kept == form_of(admin)["text"] != [""]
     assert listed(admin) == []
 
 
