@@ -8,6 +8,10 @@ from datetime import UTC, datetime, tzinfo
 from flask import Flask
 
 _THOUSANDS = {"en": ",", "de": ".", "fr": "\u202f", "nl": "."}
+# strftime would take several times as long, and a list shows fifty times.
+_MONTHS = (
+    "January February March April May June July August September October November December".split()
+)
 _STEPS = ((60, "minute", 3600), (3600, "hour", 86_400), (86_400, "day", 30 * 86_400))
 
 
@@ -19,7 +23,8 @@ def format_number(value: int, language: str = "en") -> str:
 def format_exact_time(at: datetime, zone: tzinfo = UTC) -> str:
     """The aware time `at` in full, in `zone`: `3 February 2026, 14:05:09 CET`."""
     local = at.astimezone(zone)
-    return f"{local.day} {local:%B %Y, %H:%M:%S %Z}"
+    clock = f"{local.hour:02}:{local.minute:02}:{local.second:02}"
+    return f"{local.day} {_MONTHS[local.month - 1]} {local.year:04}, {clock} {local.tzname()}"
 
 
 def format_relative_time(at: datetime, now: datetime) -> str:
@@ -33,7 +38,7 @@ def format_relative_time(at: datetime, now: datetime) -> str:
         if count * unit < limit:
             words = f"{count} {word}{'' if count == 1 else 's'}"
             return f"{words} ago" if seconds >= 0 else f"in {words}"
-    return f"{at.day} {at:%b %Y}"
+    return f"{at.day} {_MONTHS[at.month - 1][:3]} {at.year:04}"
 
 
 def format_duration(seconds: int) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC
+from functools import cache
 from typing import Any
 
 from flask import Flask, Response, g, request, url_for
 from flask_login import current_user
 from werkzeug.local import LocalProxy
 
+from blueprints import markup
 from blueprints.formats import register_formats
 from blueprints.security import (
     current_actor,
@@ -198,7 +200,7 @@ def _context() -> dict[str, Any]:
     settings = get_settings()
     return {
         # Both are looked up only by pages that show them: an error page must not need the database.
-        "nav_items": LocalProxy(nav_items),
+        "nav_items": LocalProxy(cache(nav_items)),
         "current_user": current_user,
         "impersonation": LocalProxy(_impersonation_shown),
         "theme": theme(),
@@ -213,6 +215,7 @@ def init_app(app: Flask) -> None:
     app.context_processor(_context)
 
     register_formats(app, zone=lambda: UTC, language=lambda: "en")
+    markup.init_app(app, zone=lambda: UTC)
 
     @app.get("/brand.css")
     @public

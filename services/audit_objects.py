@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute
@@ -24,6 +26,7 @@ from models import (
     SubscriptionRequest,
     User,
 )
+from services.bulk_rows import among_ids, ids_parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def find_objects(events: Iterable[AuditEvent]) -> dict[int, NamedObject]:
             wanted.setdefault(event.object_type, []).append(event)
     found: dict[int, NamedObject] = {}
     for object_type, listed in wanted.items():
-        rows = _load(_SOURCES[object_type], {event.object_id for event in listed})
+        rows = _load(object_type, {event.object_id for event in listed if event.object_id})
         for event in listed:
             row = rows.get(event.object_id)
             if row is not None and row.name and (row.made is None or row.made <= event.at):
@@ -88,14 +91,21 @@ def find_objects(events: Iterable[AuditEvent]) -> dict[int, NamedObject]:
     return found
 
 
-def _load(source: _Source, ids: set[int | None]) -> dict[int | None, sa.Row[tuple[object, ...]]]:
-    none = sa.null()
-    rows = db.session.execute(
-        sa.select(
-            source.id.label("id"),
-            source.name.label("name"),
-            (source.created_at if source.created_at is not None else none).label("made"),
-            (source.customer_id if source.customer_id is not None else none).label("customer"),
-        ).where(source.id.in_(ids))
+def _load(object_type: str, ids: set[int]) -> dict[int | None, sa.Row[Any]]:
+    connection = db.session.connection()
+    rows = connection.execute(
+        _statement(object_type, connection.dialect.name), {"ids": ids_parameter(connection, ids)}
     )
     return {row.id: row for row in rows}
+
+
+@cache
+def _statement(object_type: str, dialect: str) -> sa.Select[Any]:
+    """Built once: a list asks for it with every page, and building it takes longer."""
+    source, none = _SOURCES[object_type], sa.null()
+    return sa.select(
+        source.id.label("id"),
+        source.name.label("name"),
+        (source.created_at if source.created_at is not None else none).label("made"),
+        (source.customer_id if source.customer_id is not None else none).label("customer"),
+    ).where(among_ids(dialect, source.id.expression))
