@@ -36,6 +36,7 @@ from blueprints.provisioning.views import bp as provisioning
 from blueprints.registration.entry import entry_bp as registration
 from blueprints.registration.invitations import invitations_bp as invitations
 from blueprints.registration.wizard import wizard_bp as wizard
+from blueprints.routes import LazyRule
 from blueprints.service_templates.views import bp as service_templates
 from blueprints.setup.views import bp as setup
 from blueprints.staff.policies import bp as policies
@@ -109,6 +110,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_env()
     request_ids.init_logging()
     app = Flask(__name__)
+    app.url_rule_class = LazyRule
     app.config.from_mapping(settings.flask_config())
     app.extensions["settings"] = settings
     if settings.database_url.startswith("sqlite"):
