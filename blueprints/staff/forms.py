@@ -37,7 +37,10 @@ class ParticularsForm(Form):
         validators=[InputRequired("Enter the e-mail address."), *_CHECKS],
     )
     language = SelectField(
-        "Language of mails", choices=list(LANGUAGES.items()), default="en", validate_choice=False
+        "Language of mails",
+        choices=[SelectChoice(code, name) for code, name in LANGUAGES.items()],
+        default="en",
+        validate_choice=False,
     )
     role = RadioField(
         "Role",
