@@ -1,39 +1,42 @@
 """What the lists are compared with: bare Flask pages that show the same rows by the same queries.
 
-Nobody signs in, and there is no frame around the table: a document, the table with the same
-columns, each cell with its whole text in a title as ours have it, a link to each object and to the
-next page, by Jinja. gunicorn runs it as
+The queries are Foyer's own: a service is asked for the page of a list, and for the names that its
+rows show. All else is left out: nobody signs in, and there are no counters, selections, filters or
+frame around the table. It is a document with the same columns, each cell with its whole text in a
+title as ours have it, a link to each object and one to the next page, by Jinja. gunicorn runs it as
 `benchmarks.bare_lists:create_app()`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
-from sqlalchemy.orm import Session, joinedload
 
-from app import create_app as create_foyer
+from config import Settings
 from extensions import db
-from models import (
-    AuditEvent,
-    Bundle,
-    Customer,
-    CustomerStatus,
-    EmailTemplateVersion,
-    Mailing,
-    MailingCustomer,
-    RequestState,
-    ServiceTemplateVersion,
-    SubscriptionRequest,
-    User,
-    UserStatus,
+from models import Customer
+from services import (
+    audit_objects,
+    audit_trail,
+    customers,
+    mailings,
+    subscription_requests,
+    users,
 )
+from services.actors import Actor, get_staff_actor
+from services.audit_trail import AuditFilter
+from services.paging import Page
+from services.request_states import Waiting
+from services.subscription_requests import RequestFilter
+from services.users import UserFilter
 
 CUSTOMER = "LIST"
-SIZE = 25
+READER = "landlord@foyer.example"
+
 Row = Sequence[Any]
 
 _PAGE = """<!doctype html>
@@ -48,10 +51,10 @@ _PAGE = """<!doctype html>
 <table>
   <thead><tr>{% for head in heads %}<th scope="col">{{ head }}</th>{% endfor %}</tr></thead>
   <tbody>
-    {% for number, name, cells in rows %}
+    {% for row in rows %}
     <tr>
-      <th scope="row"><a href="{{ url_for('show', kind=kind, number=number) }}">{{ name }}</a></th>
-      {% for cell in cells %}<td><span title="{{ cell }}">{{ cell }}</span></td>{% endfor %}
+      <th scope="row"><a href="{{ url_for('show', kind=kind, number=row[0]) }}">{{ row[1] }}</a></th>
+      {% for cell in row[2:] %}<td><span title="{{ cell }}">{{ cell }}</span></td>{% endfor %}
     </tr>
     {% endfor %}
   </tbody>
@@ -62,21 +65,16 @@ _PAGE = """<!doctype html>
 """
 
 
-def _users(session: Session) -> list[Row]:
-    customer = session.scalars(sa.select(Customer).where(Customer.web_id == CUSTOMER)).one()
-    found = session.scalars(
-        sa.select(User)
-        .where(
-            User.customer_id == customer.id,
-            User.status.in_([UserStatus.ACTIVE, UserStatus.SUSPENDED]),
-        )
-        .options(joinedload(User.bundle).load_only(Bundle.name))
-        .order_by(User.name_key, User.id)
-        .limit(SIZE + 1)
-    )
-    return [
+@cache
+def _reader() -> Actor:
+    return get_staff_actor(READER)
+
+
+def _users() -> tuple[Page[Any], list[Row]]:
+    customer = db.session.scalars(sa.select(Customer).where(Customer.web_id == CUSTOMER)).one()
+    page = users.list_users(_reader(), customer, UserFilter())
+    return page, [
         (
-            each.id,
             each.full_name,
             each.login,
             each.email,
@@ -86,156 +84,99 @@ def _users(session: Session) -> list[Row]:
             each.welcome_at,
             each.last_sign_in_at,
         )
-        for each in found
+        for each in page.rows
     ]
 
 
-def _customers(session: Session) -> list[Row]:
-    found = session.scalars(
-        sa.select(Customer)
-        .where(Customer.status.in_([CustomerStatus.ACTIVE, CustomerStatus.SUSPENDED]))
-        .options(joinedload(Customer.group))
-        .order_by(Customer.name_key, Customer.id)
-        .limit(SIZE + 1)
-    )
-    return [
-        (
-            each.id,
-            each.name,
-            each.web_id,
-            each.custno,
-            each.group.name,
-            each.upn_suffix,
-            each.status,
-        )
-        for each in found
+def _customers() -> tuple[Page[Any], list[Row]]:
+    page = customers.list_customers(_reader())
+    return page, [
+        (each.name, each.web_id, each.custno, each.group.name, each.upn_suffix, each.status)
+        for each in page.rows
     ]
 
 
-def _mailings(session: Session) -> list[Row]:
-    found = session.scalars(
-        sa.select(Mailing)
-        .options(
-            joinedload(Mailing.template_version).joinedload(EmailTemplateVersion.template),
-            joinedload(Mailing.created_by),
-        )
-        .order_by(Mailing.id.desc())
-        .limit(SIZE + 1)
-    ).all()
-    names: dict[int, str] = dict(
-        session.execute(
-            sa.select(MailingCustomer.mailing_id, sa.func.min(Customer.name))
-            .join(Customer, Customer.id == MailingCustomer.customer_id)
-            .where(MailingCustomer.mailing_id.in_([each.id for each in found]))
-            .group_by(MailingCustomer.mailing_id)
-        ).all()
-    )
-    return [
+def _mailings() -> tuple[Page[Any], list[Row]]:
+    page = mailings.list_staff_mailings(_reader())
+    audiences = mailings.find_audiences(page.rows)
+    return page, [
         (
-            each.id,
             each.template_version.template.name,
-            names.get(each.id),
+            each.id,
+            audiences[each.id].first,
             each.state,
-            each.sent,
+            f"{each.sent} of {each.total}",
             each.bounced,
             each.failed,
             each.skipped,
             each.author,
             each.created_at,
         )
-        for each in found
+        for each in page.rows
     ]
 
 
-def _requests(session: Session) -> list[Row]:
-    wanted = SubscriptionRequest
-    found = session.scalars(
-        sa.select(wanted)
-        .where(wanted.state == RequestState.COMPLETED)
-        .options(
-            joinedload(wanted.template_version).joinedload(ServiceTemplateVersion.template),
-            joinedload(wanted.group),
-            joinedload(wanted.customer),
-            joinedload(wanted.created_by),
-        )
-        .order_by(wanted.submitted_at.desc(), wanted.id.desc())
-        .limit(SIZE + 1)
-    )
-    return [
+def _requests() -> tuple[Page[Any], list[Row]]:
+    page = subscription_requests.list_requests(_reader(), RequestFilter(waiting=Waiting.DONE))
+    return page, [
         (
-            each.id,
             each.name,
-            each.template_version.template.name if each.template_version else "",
-            each.group.name if each.group else "",
             each.state,
-            each.created_by.full_name if each.created_by else "",
-            each.submitted_at,
             each.scheduled_for,
+            subscription_requests.template_name_of(each),
+            each.group.name if each.group else "",
+            each.author,
+            each.submitted_at,
         )
-        for each in found
+        for each in page.rows
     ]
 
 
-def _audit(session: Session) -> list[Row]:
-    found = session.scalars(
-        sa.select(AuditEvent).order_by(AuditEvent.at.desc(), AuditEvent.id.desc()).limit(SIZE + 1)
-    ).all()
-    users = {
-        row.id: row.login
-        for row in session.execute(
-            sa.select(User.id, User.login).where(User.id.in_([each.object_id for each in found]))
-        )
-    }
-    customers = {
-        row.id: row.web_id
-        for row in session.execute(
-            sa.select(Customer.id, Customer.web_id).where(
-                Customer.id.in_([each.customer_id for each in found])
-            )
-        )
-    }
-    return [
+def _audit() -> tuple[Page[Any], list[Row]]:
+    page = audit_trail.list_events(_reader(), AuditFilter())
+    named = audit_objects.find_objects(page.rows)
+    of = audit_trail.find_customers_of(_reader(), page.rows)
+    return page, [
         (
-            each.id,
             each.action,
-            users.get(each.object_id or 0),
-            customers.get(each.customer_id or 0),
+            named[each.id].name if each.id in named else each.object_id,
+            of[each.id].web_id if each.id in of else "",
             each.actor_login,
             each.address,
             each.at,
         )
-        for each in found
+        for each in page.rows
     ]
 
 
-LISTS: dict[str, tuple[Callable[[Session], list[Row]], str]] = {
+LISTS: dict[str, tuple[Callable[[], tuple[Page[Any], list[Row]]], str]] = {
     "users": (_users, "Name Login E-mail Ext. Bundle Status Welcome Sign-in"),
     "customers": (_customers, "Name Web-ID Custno Group Suffix Status"),
-    "mailings": (_mailings, "Mail Customers State Sent Bounced Failed Skipped By When"),
-    "requests": (_requests, "Name Template Group State By Submitted Planned"),
+    "mailings": (_mailings, "Mail Number Customers State Sent Bounced Failed Skipped By When"),
+    "requests": (_requests, "Name State Planned Template Group By Submitted"),
     "audit": (_audit, "What To Customer Who From When"),
 }
 
 
 def create_app() -> Flask:
-    foyer = create_foyer()
-    with foyer.app_context():
-        engine = db.engine  # With the settings that Foyer's connections have.
+    settings = Settings.from_env()
     app = Flask(__name__)
+    app.config.from_mapping(settings.flask_config())
+    app.extensions["settings"] = settings
+    db.init_app(app)
     template = app.jinja_env.from_string(_PAGE)  # Once, as files are compiled.
 
     @app.get("/<kind>")
     def index(kind: str) -> str:
         read, heads = LISTS[kind]
-        with Session(engine) as session:
-            rows = read(session)
-            return template.render(
-                title=kind.capitalize(),
-                kind=kind,
-                heads=heads.split(),
-                rows=[(number, name, cells) for number, name, *cells in rows[:SIZE]],
-                after=rows[SIZE - 1][0] if len(rows) > SIZE else None,
-            )
+        page, rows = read()
+        return template.render(
+            title=kind.capitalize(),
+            kind=kind,
+            heads=heads.split(),
+            rows=[(each.id, *row) for each, row in zip(page.rows, rows, strict=True)],
+            after=page.next,
+        )
 
     @app.get("/<kind>/<int:number>")
     def show(kind: str, number: int) -> str:

@@ -15,6 +15,7 @@ from flask import Flask
 from markupsafe import Markup, escape
 
 from blueprints.formats import format_exact_time, format_relative_time
+from blueprints.lists import Choice
 
 STATE_ICONS = {
     "neutral": "circle",
@@ -90,6 +91,51 @@ class Parts:
             f' hx-get="{href}" hx-target="{target}" hx-swap="outerHTML" hx-push-url="true" '
             f'hx-indicator="{target}"'
         )
+
+    def choice(self, base: str, choice: Choice, target: str) -> Markup:
+        """A line of a filter's menu, which leads to the list at `base` with it."""
+        href = f"{base}?{choice.query}" if choice.query else base
+        current = ' aria-current="true"' if choice.is_on else ""
+        icon = self._icon("check", "" if choice.is_on else "icon-blank")
+        return _made(
+            f'<a class="menu-item" href="{escape(href)}"{current}{self.swap(href, target)}>'
+            f"{icon}{escape(choice.label)}</a>"
+        )
+
+    @staticmethod
+    def go(
+        nav: Mapping[str, Any],
+        query: str,
+        *,
+        caller: Callable[[], Markup],
+        current: str | None = None,
+        rel: str | None = None,
+        top: bool = False,
+        **words: str | None,
+    ) -> Markup:
+        """A step from one state of a list that can be selected from to another.
+
+        Who may select gets a button of the form around the list, so that the ticks of this page are
+        saved on the way, with scripts or without; others a link. `nav` has list_url, select_url,
+        may_select and target, the list's element; `id` and `class` are of the control.
+        """
+        href = f"{nav['list_url']}?{query}" if query else nav["list_url"]
+        target = escape(nav["target"])
+        common = Parts.attributes({"id": words.get("id") or None, "aria-current": current or None})
+        common += _made(
+            f' hx-target="{target}" hx-swap="outerHTML{" show:window:top" if top else ""}" '
+            f'hx-push-url="true" hx-indicator="{target}"'
+        )
+        css = escape(words.get("class") or "")
+        if nav["may_select"]:
+            url = escape(nav["select_url"])
+            return _made(
+                f'<button type="submit" class="as-link {css}" name="go" value="{escape(query)}" '
+                f'formaction="{url}" hx-post="{url}" hx-sync="#main:queue last"{common}>'
+                f"{caller()}</button>"
+            )
+        link = Parts.attributes({"rel": rel or None, "href": href, "hx-get": href})
+        return _made(f'<a class="{css}"{link}{common}>{caller()}</a>')
 
     @staticmethod
     def td_select(value: Any, label: Any, checked: bool = False, name: str = "selected") -> Markup:

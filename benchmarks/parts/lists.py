@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from benchmarks.bare_lists import CUSTOMER, LISTS
+from benchmarks.bare_lists import CUSTOMER, LISTS, READER
 from benchmarks.bench import Bench
 from benchmarks.callers import page_request, send_burst
 from benchmarks.customer_rows import add_customers
@@ -26,7 +26,6 @@ from benchmarks.sinks import free_port
 from benchmarks.web import Browser, is_ready, serving
 
 _FEW = 1_000
-_READER = "landlord@foyer.example"
 _WARM = 5
 _CONNECTIONS = 4
 
@@ -126,7 +125,7 @@ def _filled(bench: Bench, engine: str, number: int) -> Iterator[Installation]:
 @contextmanager
 def _side(bench: Bench, installation: Installation) -> Iterator[_Side]:
     with serving(installation, bench.sink()) as web:
-        yield _Side(installation, web.port, web.browser(_READER))
+        yield _Side(installation, web.port, web.browser(READER))
 
 
 @contextmanager
