@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from extensions import db
-from models import Bundle, Customer, Role, User
+from models import Bundle, Customer, PermissionProfile, Role, User
 from services.actors import Actor, Permission
 from services.audit_events import record_event
 from services.csv_export import as_text
@@ -25,6 +25,7 @@ EXPORT_HEADER = (
     FIELDS["extension"],
     FIELDS["bundle"],
     FIELDS["role"],
+    FIELDS["profile"],
     FIELDS["language"],
     "Status",
     "Last welcome mail",
@@ -39,6 +40,7 @@ _COLUMNS = (
     User.extension,
     Bundle.name,
     User.role,
+    PermissionProfile.name,
     User.language,
     User.status,
     User.welcome_state,
@@ -76,6 +78,7 @@ def _export_rows(query: sa.Select[tuple[User]]) -> Iterator[tuple[str, ...]]:
     rows = (
         query.with_only_columns(*_COLUMNS, User.name_key, User.id)
         .outerjoin(Bundle, Bundle.id == User.bundle_id)
+        .outerjoin(PermissionProfile, PermissionProfile.id == User.profile_id)
         .order_by(User.name_key, User.id)
         .limit(_CHUNK)
     )

@@ -110,7 +110,7 @@ class Judge:
         found = db.session.scalars(
             sa.select(User)
             .where(User.login_key.in_(keys))
-            .options(joinedload(User.bundle))
+            .options(joinedload(User.bundle), joinedload(User.profile))
             .execution_options(populate_existing=True)
         )
         return {user.login_key: user for user in found}
@@ -226,8 +226,7 @@ def _known(user: User, name: str) -> Any:
     if name == "bundle":
         return user.bundle.name if user.bundle is not None else ""
     if name == "profile":
-        profile = getattr(user, "profile", None)
-        return profile.name if profile is not None else ""
+        return user.profile.name if user.profile is not None else ""
     return getattr(user, name)
 
 

@@ -37,6 +37,7 @@ from tests.support.factories import (
     find_customer,
     find_user,
     make_customer,
+    make_profile,
     make_user,
 )
 from tests.support.user_imports import (
@@ -292,6 +293,7 @@ def test_a_rule_that_changed_since_the_check_is_told_at_the_row(
 def test_what_was_exported_changes_nothing(alice: Actor, kenton: Customer) -> None:
     make_user(kenton, first_name="=cmd|'/c'!A1", last_name="O'Neil", email="")
     make_user(kenton, first_name="'=1", last_name='\'t Hart; "x", y', bundle_id=None)
+    make_user(kenton, role=Role.SUPERVISOR, profile_id=make_profile(kenton, "users.read").id)
     before = snapshot(kenton)
     text = "".join(stream_csv(EXPORT_HEADER, export_users(alice, kenton, UserFilter())))
     assert "'=cmd" in text
