@@ -34,7 +34,7 @@ from models import (
     UserGroup,
 )
 from services import command_runs, registration_drafts, request_notifications
-from services.actors import Permission
+from services.actors import DELEGABLE, NEEDS, Permission
 from services.email_templates import find_template_of_kind, get_current_version
 from services.users import list_bundles_of
 from tests.support.attachments import make_attachment
@@ -615,7 +615,7 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("account.setup_file", "GET"): Expected(
         "signed in",
         "/account/services/files/{file}",
-        hidden_from=SIGNED_IN - {"admin", "supervisor", "user"},
+        hidden_from=SIGNED_IN - {"admin", "supervisor", "supervisor of everything", "user"},
     ),
     ("email_templates.index", "GET"): Expected("templates.read", "/email-templates"),
     ("email_templates.show", "GET"): Expected("templates.read", _TEMPLATE),
@@ -1023,6 +1023,36 @@ def test_those_who_may_not_change_nothing_even_with_htmx(
             assert response.status_code == refusal(role, expected), where
             assert response.headers["HX-Reswap"] == "none"
     assert all_rows(app) == before
+
+
+ASKS_FOR_MORE = {("user_imports.undo", "POST")}
+"""What takes away users again that were added is for who may delete them, too."""
+
+
+@one_database
+@pytest.mark.parametrize("permission", sorted(DELEGABLE))
+def test_an_item_of_a_profile_opens_what_it_names_and_nothing_else(
+    app: Flask, world: World, permission: Permission
+) -> None:
+    granted = {permission, *NEEDS[permission]}
+    with app.app_context():
+        kenton = find_customer("CQ001")
+        profile = make_profile(kenton, *granted)
+        login = make_user(kenton, role=Role.SUPERVISOR, profile_id=profile.id).login
+    client = sign_in(app, login)
+    token = client.token()
+    for (endpoint, method), expected in EXPECTED.items():
+        if expected.demands in {"public", "signed in"}:
+            continue
+        words, _, whose = expected.demands.partition(" of ")
+        opens = whose == "a customer" and any(each in granted for each in words.split(" or "))
+        if opens and (endpoint, method) in ASKS_FOR_MORE:
+            continue
+        data = {"csrf_token": token, **world.data(expected)} if method == "POST" else None
+        response = client.open(world.path(expected), method=method, data=data)
+        where = f"{endpoint} {method} with {permission}: {response.status_code}"
+        assert response.status_code in ({200, 302, 303, 409, 422} if opens else {403}), where
+        response.close()
 
 
 @one_database
