@@ -16,7 +16,7 @@ from flask_login import current_user
 from blueprints.account.forms import AppCodeForm, NewPasskeyForm
 from blueprints.forms import LARGEST_ID, Form, refuse
 from blueprints.htmx import go, respond
-from blueprints.pages import home_for
+from blueprints.navigation import home_for
 from blueprints.security import current_actor, current_session, signed_in
 from models import Role
 from services import passkeys, second_factors, sign_ins

@@ -11,7 +11,7 @@ from blueprints.account.addresses import local_address
 from blueprints.account.forms import PasskeyForm, SecondStepForm
 from blueprints.forms import refuse
 from blueprints.htmx import go, respond
-from blueprints.pages import home_for
+from blueprints.navigation import home_for
 from blueprints.security import SECOND_STEP, SESSION_TOKEN, public, session_token
 from services import passkeys, second_steps, sign_ins
 from services.errors import Conflict, InvalidInput, Throttled

@@ -21,7 +21,8 @@ from blueprints.account.forms import (
 from blueprints.downloads import file_download
 from blueprints.forms import LARGEST_ID, refuse
 from blueprints.htmx import go, respond
-from blueprints.pages import THEMES, home_for
+from blueprints.navigation import home_for
+from blueprints.pages import THEMES
 from blueprints.security import (
     SECOND_STEP,
     SESSION_TOKEN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, url_for
 
 from blueprints.htmx import respond
-from blueprints.pages import SEEN_AT_HOME
+from blueprints.navigation import SEEN_AT_HOME
 from blueprints.security import current_actor, customer_page
 from extensions import get_settings
 from models import Customer, Role

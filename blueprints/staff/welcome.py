@@ -9,7 +9,7 @@ from flask import Blueprint, Response, flash, request, session
 from blueprints.account.forms import ChoosePasswordForm
 from blueprints.forms import refuse
 from blueprints.htmx import go, respond
-from blueprints.pages import home_for
+from blueprints.navigation import home_for
 from blueprints.security import SESSION_TOKEN, public, session_token
 from services import staff_invitations
 from services.errors import InvalidInput
