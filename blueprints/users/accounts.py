@@ -29,7 +29,7 @@ def new(customer: Customer) -> Response:
     """A user to add; `from` in the address is one whose bundle, language and role he gets."""
     actor = current_actor()
     model = _find_model(actor, customer)
-    form = NewUserForm(data=copy_of(model) if model else {"language": customer.language})
+    form = NewUserForm(data=copy_of(model) if model else _usual(customer))
     context = _offer(form, actor, customer)
     if not _may_welcome(actor, customer):
         del form.welcome
@@ -41,12 +41,14 @@ def new(customer: Customer) -> Response:
     page = "users/new.html"
     if not form.validate_on_submit():
         status = 422 if form.errors else 200
+        context["final_login"] = _final_login(actor, customer, form.user_name.data or "")
         return respond(page, form=form, customer=customer, status=status, **context)
     try:
         user, mailing = user_accounts.add_user(
             actor, customer, form.new_user, send_welcome_mail=form.sends_welcome
         )
     except (InvalidInput, InvalidInputs, Conflict) as error:
+        context["final_login"] = _final_login(actor, customer, form.user_name.data or "")
         return refuse(page, form, form.at_its_fields(error), customer=customer, **context)
     if mailing is not None:
         start_delivery(mailing)
@@ -55,6 +57,21 @@ def new(customer: Customer) -> Response:
         again = user.id if model else None
         return go(url_for("user_accounts.new", web_id=customer.web_id, **_like(again)))
     return go(url_for("users.show", web_id=customer.web_id, user_id=user.id))
+
+
+def _usual(customer: Customer) -> dict[str, str]:
+    """What most new users have: the customer's language, and its bundle where there is but one."""
+    bundles = users.list_bundles_of(customer)
+    only = bundles[0].name if len(bundles) == 1 else ""
+    return {"language": customer.language, "bundle": only}
+
+
+def _final_login(actor: Actor, customer: Customer, typed: str) -> str:
+    """The login that a new user would have, empty where there is none yet."""
+    try:
+        return user_accounts.check_login(actor, customer, typed) if typed else ""
+    except InvalidInput:
+        return ""
 
 
 def _like(user_id: int | None) -> dict[str, int]:
