@@ -184,18 +184,17 @@ def nav_sections() -> list[NavSection]:
     actor = current_actor()
     customer: Customer | None = g.get("customer") or current_user.customer
     found = []
+    if customer is not None:  # First: it is what one is at.
+        heading = customer.name if actor.is_staff else ""
+        found.append(NavSection(heading, _items_of(actor, customer)))
     if actor.customer_id is None:
-        found = [
+        found += [
             NavSection(
                 heading if actor.is_staff else "",
                 [area.item() for area in areas if all(map(actor.may, area.needs))],
             )
             for heading, areas in _OF_STAFF
         ]
-    if customer is not None:
-        found.append(
-            NavSection(customer.name if actor.is_staff else "", _items_of(actor, customer))
-        )
     found.append(NavSection("Yourself" if actor.is_staff else "", _own_items(on_behalf)))
     return [section for section in found if section.areas]
 
