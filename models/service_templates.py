@@ -49,6 +49,19 @@ class ServiceTemplate(Base):
         sa.CheckConstraint(
             "archived_at IS NULL OR published_version_id IS NULL", name="archived_is_unpublished"
         ),
+        *(
+            sa.Index(
+                f"ix_service_templates_{name}",
+                "position",
+                "id",
+                sqlite_where=sa.text(condition),
+                postgresql_where=sa.text(condition),
+            )
+            for name, condition in (
+                ("in_use", "archived_at IS NULL"),
+                ("archived", "archived_at IS NOT NULL"),
+            )
+        ),
     )
 
     id: Mapped[IntPk]

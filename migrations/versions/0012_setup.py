@@ -19,6 +19,11 @@ depends_on = None
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+_IN_ORDER = {
+    "ix_service_templates_in_use": "archived_at IS NULL",
+    "ix_service_templates_archived": "archived_at IS NOT NULL",
+}
+
 
 def _changes(table: str) -> Any:
     # Resolving would load the tables that are referred to, in an order that cannot be.
@@ -32,6 +37,14 @@ def upgrade() -> None:
         )
         changes.add_column(
             sa.Column("attachments_version", sa.Integer(), server_default="0", nullable=False)
+        )
+    for name, condition in _IN_ORDER.items():
+        op.create_index(
+            name,
+            "service_templates",
+            ["position", "id"],
+            sqlite_where=sa.text(condition),
+            postgresql_where=sa.text(condition),
         )
     with _changes("service_template_versions") as changes:
         changes.add_column(sa.Column("restored_from", sa.Integer(), nullable=True))
@@ -76,6 +89,8 @@ def downgrade() -> None:
     op.drop_table("attachments")
     with _changes("service_template_versions") as changes:
         changes.drop_column("restored_from")
+    for name in _IN_ORDER:
+        op.drop_index(name, table_name="service_templates")
     with _changes("customers") as changes:
         changes.drop_column("attachments_version")
         changes.drop_column("setup_version")
