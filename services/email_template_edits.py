@@ -39,6 +39,7 @@ from services.email_template_texts import (
     TypedText,
     check_texts,
     names_in,
+    names_shown_always,
     placeholders_used,
 )
 from services.errors import Conflict, Forbidden, InvalidInput, InvalidInputs, NotFound, Stale
@@ -496,11 +497,12 @@ def _newly_empty(
     before: _Texts,
     ready: Mapping[str, ReadyText],
 ) -> list[EmptyValue]:
-    old: set[str] = set()
-    for subject, text, html, _ in before.texts.values():
-        for source in (subject, text, html):
-            old |= _names_of_kept(source)
-    new = {name: always for name, always in placeholders_used(ready).items() if name not in old}
+    old = _used_by(before)
+    new = {
+        name: leaves_gap
+        for name, leaves_gap in placeholders_used(ready).items()
+        if name not in old or leaves_gap > old[name]
+    }
     return find_empty_values(connection, template_id, kind, new)
 
 
@@ -564,9 +566,17 @@ def _taken_out(ready: Mapping[str, ReadyText]) -> dict[str, tuple[str, ...]]:
     return {language: text.taken_out for language, text in ready.items() if text.taken_out}
 
 
-def _names_of_kept(source: str) -> set[str]:
-    """The placeholders of a kept text; none of one that the list no longer allows."""
-    try:
-        return names_in(source)
-    except ValueError:
-        return set()
+def _used_by(version: _Texts) -> dict[str, bool]:
+    """The placeholders of a kept version; True for those that stand outside optional parts.
+
+    What the list of placeholders no longer allows is none.
+    """
+    used: dict[str, bool] = {}
+    for subject, text, html, _ in version.texts.values():
+        for source in (subject, text, html):
+            try:
+                always = names_shown_always(source)
+                used |= {name: used.get(name, False) or name in always for name in names_in(source)}
+            except ValueError:
+                continue
+    return used

@@ -39,7 +39,7 @@ from models import (
     table_of,
     utcnow,
 )
-from services import general_parameters
+from services import email_template_welcomes, general_parameters
 from services.actors import SYSTEM
 from services.audit_events import insert_event
 from services.customer_numbers import draw_numbers
@@ -219,6 +219,7 @@ class CloneTemplate(Step):
                 ServiceTemplateBundle.version_id == version.id
             ),
         )
+        email_template_welcomes.hold(connection)
         templates = _insert_missing(
             connection,
             table_of(CustomerEmailTemplate),
@@ -413,13 +414,21 @@ def _load_version(connection: sa.Connection, order: Order) -> ServiceTemplateVer
 
 
 def _email_templates_of(version_id: int) -> sa.Select[int]:
-    """Those of the service template, and every Welcome: without it nobody can be welcomed."""
+    """Those of the service template; without a Welcome among them, the oldest one as well: without
+    any nobody can be welcomed."""
     chosen = sa.select(ServiceTemplateEmailTemplate.template_id).where(
         ServiceTemplateEmailTemplate.version_id == version_id
     )
+    other = sa.orm.aliased(EmailTemplate)
+    welcomes = sa.select(sa.func.min(other.id)).where(
+        other.archived_at.is_(None), other.kind == TemplateKind.WELCOME
+    )
+    welcome = sa.func.coalesce(
+        welcomes.where(other.id.in_(chosen)).scalar_subquery(), welcomes.scalar_subquery()
+    )
     return sa.select(EmailTemplate.id).where(
         EmailTemplate.archived_at.is_(None),
-        sa.or_(EmailTemplate.id.in_(chosen), EmailTemplate.kind == TemplateKind.WELCOME),
+        sa.or_(EmailTemplate.id.in_(chosen), EmailTemplate.id == welcome),
     )
 
 

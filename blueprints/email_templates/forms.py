@@ -166,9 +166,10 @@ class AssignForm(Form):
 
 
 def languages_to_open(form: EditorForm) -> Collection[str]:
-    """Which languages stand open in the editor: those with a text or a fault, or else the first."""
-    opened = set(form.written())
-    for language in LANGUAGES:
-        if any(form[field_of(part, language)].errors for part in Part):
-            opened.add(language)
-    return opened or {next(iter(LANGUAGES))}
+    """Which languages stand open in the editor: those with a fault, or else the first written."""
+    faulty = {
+        language
+        for language in LANGUAGES
+        if any(form[field_of(part, language)].errors for part in Part)
+    }
+    return faulty or {next(iter(form.written()), next(iter(LANGUAGES)))}

@@ -78,22 +78,29 @@ def addresses(app: Flask, method: str, mailing: int) -> Iterator[str]:
     """A path for every route of a method, static files aside."""
     with app.app_context():
         user = db.session.scalars(sa.select(User.id).where(User.email != "").limit(1)).one()
+        template = find_template_of_kind(TemplateKind.WELCOME)
+        template_id = template.id if template else 0
     for rule in app.url_map.iter_rules():
         if rule.endpoint == "static" or "api" in rule.endpoint.partition(".")[0]:
             continue  # tests/api sends bad input to the API.
         if method in (rule.methods or set()):
             path = re.sub(r"<[^>]*mailing_id>", str(mailing), rule.rule)
             path = re.sub(r"<[^>]*user_id>", str(user), path)
+            if "templates." in rule.endpoint:
+                path = re.sub(r"<[^>]*template_id>", str(template_id), path)
+                path = re.sub(r"<[^>]*number>", "1", path)
             yield path.replace("<web_id>", "CQ001").replace("<token>", "none")
 
 
 PARAMETERS = (
     "q bundle status mailed signed_in sort order size cursor after state seen user template recent "
-    "next sent page unknown"
+    "next sent page kind archived customer language shown reader from copy version with verb by "
+    "web_ids bundle group unknown"
 ).split()
 FIELDS = (
     "login password next current new repeat theme selected shown at go q action users version "
-    "recent confirmation unknown"
+    "recent confirmation name kind note told_empty template do language reader subject_en text_en "
+    "html_en verb by web_ids bundle group confirmed unknown"
 ).split()
 
 

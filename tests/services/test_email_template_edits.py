@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -18,12 +20,16 @@ from models import (
     EmailTemplateVersion,
     Mailing,
     Role,
+    ServiceTemplateVersion,
     TemplateKind,
     User,
+    utcnow,
 )
 from services import email_template_edits as edits
 from services import email_template_effects as effects
 from services import email_template_lists as lists
+from services import email_template_welcomes as welcomes
+from services import provisioning_steps
 from services.actors import Actor
 from services.email_template_assignments import Verb
 from services.email_template_edits import Unsure
@@ -141,19 +147,27 @@ def test_all_faults_come_together(operator: Actor) -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_texts_are_kept_as_texts_or_refused(operator: Actor, hostile: str) -> None:
-    try:
-        made = edits.create_template(
-            operator,
-            name=hostile,
-            kind=TemplateKind.GENERAL,
-            typed={"en": TypedText(hostile, hostile, f"<p>x</p>{hostile}")},
-            note=hostile,
-        )
-    except InvalidInputs as error:
-        assert {field for field, _ in error.faults} <= {"name", "note", "subject_en"}
-        return
+    refused: set[str] = set()
+    values = {"name": hostile, "note": hostile, "subject": hostile}
+    for name in (*values, "nothing"):
+        typed = TypedText(values["subject"], hostile, f"<p>x</p>{hostile}")
+        try:
+            made = edits.create_template(
+                operator,
+                name=values["name"],
+                kind=TemplateKind.GENERAL,
+                typed={"en": typed},
+                note=values["note"],
+            )
+        except InvalidInputs as error:
+            faults = error.faults
+        else:
+            break
+        refused |= {field for field, _ in faults}
+        values[name] = "Harmless"
+    assert refused <= {"name", "note", "subject_en"}
     kept = texts_of(operator, made.template_id)["en"]
-    assert kept.subject == hostile.strip()
+    assert kept.subject == values["subject"].strip()
     assert "<script" not in kept.html
 
 
@@ -361,29 +375,29 @@ def test_a_template_of_very_many_users_is_judged_by_some(
 # --- Archiving, and a Welcome for everybody ------------------------------------------------------
 
 
-def at_once(app: Flask, attempts: list[Callable[[], object]]) -> list[str]:
-    """Run all of them at the same moment; the name of the refusal of each, or `done`."""
-    barrier = threading.Barrier(len(attempts))
-    outcomes: list[str] = []
+def attempt(app: Flask, act: Callable[[], object]) -> str:
+    """Try it in an application context of its own: the name of the refusal, or `done`."""
+    with app.app_context():
+        try:
+            act()
+        except ServiceError as error:
+            return type(error).__name__
+        finally:
+            db.session.remove()
+    return "done"
 
-    def run(attempt: Callable[[], object]) -> None:
-        with app.app_context():
-            barrier.wait(timeout=30)
-            try:
-                attempt()
-                outcomes.append("done")
-            except ServiceError as error:
-                outcomes.append(type(error).__name__)
-            finally:
-                db.session.remove()
 
+def at_once(app: Flask, acts: list[Callable[[], object]]) -> list[str]:
+    """Try all of them at the same moment."""
     db.session.commit()
-    threads = [threading.Thread(target=run, args=(each,)) for each in attempts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return outcomes
+    barrier = threading.Barrier(len(acts))
+
+    def run(act: Callable[[], object]) -> str:
+        barrier.wait(timeout=30)
+        return attempt(app, act)
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return list(pool.map(run, acts))
 
 
 def without_welcome() -> list[str]:
@@ -510,3 +524,68 @@ def test_deleted_people_stay_named_in_versions(operator: Actor) -> None:
     made = create(operator)
     row = lists.get_version(operator, made.template_id)
     assert db.session.get_one(User, row.created_by_id).login == operator.login
+
+
+# --- New customers -------------------------------------------------------------------------------
+
+
+def service_template(*templates: EmailTemplate) -> ServiceTemplateVersion:
+    """A version of a service template with these e-mail templates alone."""
+    version = db.session.scalars(sa.select(ServiceTemplateVersion).limit(1)).one()
+    version.email_templates = list(templates)
+    db.session.commit()
+    return version
+
+
+def given_to_new_customers(*templates: EmailTemplate) -> set[int]:
+    version = service_template(*templates)
+    return set(db.session.scalars(provisioning_steps._email_templates_of(version.id)))
+
+
+def test_a_new_customer_gets_what_its_service_template_names_and_always_a_welcome() -> None:
+    first = find_template_of_kind(TemplateKind.WELCOME)
+    assert first is not None
+    special = make_welcome(find_customer("CQ001"))
+    notice, gone = make_template(), make_template()
+    gone.archived_at = utcnow()
+    db.session.commit()
+    assert given_to_new_customers(notice, gone) == {notice.id, first.id}
+    assert given_to_new_customers(notice, special) == {notice.id, special.id}
+    special.archived_at = utcnow()
+    db.session.commit()
+    assert given_to_new_customers(special) == {first.id}
+
+
+def test_who_archives_waits_for_a_customer_that_is_just_made(app: Flask, operator: Actor) -> None:
+    """The one transaction has read which Welcomes there are; the other must not end one of them."""
+    doomed = make_welcome(make_customer())
+    make_welcome(db.session.scalars(sa.select(Customer).order_by(Customer.id.desc())).first())
+    group_id = find_customer("CQ001").group_id
+    db.session.commit()
+    with db.engine.begin() as connection:
+        welcomes.hold(connection)
+        made = connection.execute(
+            sa.insert(Customer)
+            .values(
+                group_id=group_id,
+                custno=77,
+                web_id="NEW77",
+                name="New 77",
+                name_key="new 77",
+                short_name="n77",
+                short_name_key="n77",
+                upn_suffix="n77.example",
+            )
+            .returning(Customer.id)
+        ).scalar_one()
+        connection.execute(
+            sa.insert(CustomerEmailTemplate).values(customer_id=made, template_id=doomed.id)
+        )
+        pool = ThreadPoolExecutor(1)
+        act = partial(edits.archive_template, operator, doomed.id, version=1)
+        outcome = pool.submit(attempt, app, act)
+        with pytest.raises(TimeoutError):
+            outcome.result(timeout=1)
+    assert outcome.result(timeout=60) == "Conflict"
+    pool.shutdown()
+    assert without_welcome() == []

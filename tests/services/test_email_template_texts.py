@@ -167,7 +167,8 @@ def test_a_text_is_made_where_none_is_given() -> None:
 def test_plain_text_keeps_what_html_says() -> None:
     html = (
         "<h1>Title</h1>\n<p>One <b>bold</b> word.<br>Line &amp; two</p>\n"
-        '[[<p><a href="((application link))">Open</a></p>]]\n[[<h2>Ext</h2>\n<p>((extension))</p>]]\n'
+        '[[<p><a href="((application link))">Open</a></p>]]\n'
+        "[[<h2>Ext</h2>\n<p>((extension))</p>]]\n"
         '<ul><li>a</li><li>b <i>c</i></li></ul><p><a href="mailto:x@y.example">x@y.example</a></p>'
         "<style>p{}</style><pre>  keep\n    this</pre>"
     )

@@ -344,13 +344,13 @@ def test_html_loses_what_mail_must_not_carry() -> None:
     document = (
         prepare(
             html='<p onclick="x()" style="color:red">Hi<script>alert(1)</script>'
-            '<img src="https://track.example"><a href="javascript:alert(1)">x</a></p>'
+            '<img src="http://track.example"><a href="javascript:alert(1)">x</a></p>'
         )
         .preview({})
         .html
     )
 
-    for trace in ("onclick", "script", "<img", "javascript", "alert"):
+    for trace in ("onclick", "script", "track.example", "javascript", "alert"):
         assert trace not in document
     assert "prefers-color-scheme: dark" in document
     assert 'name="color-scheme" content="light dark"' in document
