@@ -29,7 +29,7 @@ _LISTED = {
     "upn_suffix": "upn_suffix",
     "custno": "custno",
 }
-CLOSING = sa.text("status = 'suspended' AND delete_after IS NOT NULL")
+CLOSING = sa.text("delete_after IS NOT NULL")
 """Customers whose deletion has been asked for: the condition of the indexes that find them."""
 _UNFINISHED = sa.text("follow_up_at IS NOT NULL")
 
@@ -64,9 +64,7 @@ class Customer(Base):
         sa.Index("ix_customers_by_number", "group_id", "custno"),
         sa.Index("ix_customers_group_id_name_key", "group_id", "name_key", "id"),
         *_searched(),
-        sa.CheckConstraint(
-            "delete_after IS NULL OR status IN ('suspended', 'deleted')", name="closing_is_out"
-        ),
+        sa.CheckConstraint("delete_after IS NULL OR status = 'suspended'", name="closing_is_out"),
         sa.CheckConstraint("follow_up_attempts >= 0", name="follow_ups_not_negative"),
         _closing("ix_customers_closing", "delete_after", "id"),
         _closing("ix_customers_closing_by_name", "name_key", "id"),
@@ -134,4 +132,4 @@ class Customer(Base):
     @property
     def is_closing(self) -> bool:
         """Whether its deletion was asked for and can still be taken back."""
-        return self.status is CustomerStatus.SUSPENDED and self.delete_after is not None
+        return self.delete_after is not None

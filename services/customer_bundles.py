@@ -320,6 +320,7 @@ def _assign(
             upsert(_ASSIGNED)
             .from_select(["customer_id", "bundle_id", *_COPIED], source, include_defaults=False)
             .on_conflict_do_nothing()
+            .execution_options(preserve_rowcount=True)
         ).rowcount
         if added:
             _note_many(

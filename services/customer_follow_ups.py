@@ -22,6 +22,7 @@ from connectors import Connector, PlatformTenant
 from extensions import db, get_settings, queues
 from models import (
     AcceptedWelcome,
+    Attachment,
     Customer,
     CustomerBundle,
     CustomerEmailTemplate,
@@ -32,14 +33,25 @@ from models import (
     DirectDebitNotice,
     GeneralParameters,
     GeneralParametersVersion,
+    LocalPlatformAccount,
     Mailing,
+    Passkey,
+    PasskeyChallenge,
+    PendingSignIn,
+    PermissionProfile,
+    RecoveryCode,
     RequestNotification,
     ResetLink,
+    SecurityNotice,
     SelectedUser,
     SignInSession,
     SkipReason,
     SubscriptionRequest,
+    TotpFactor,
     User,
+    UserImport,
+    UserImportPiece,
+    UserImportRow,
     UserStatus,
     table_of,
     utcnow,
@@ -59,6 +71,7 @@ SLICE_SECONDS = 10.0
 CHUNK = 500
 """Users that one transaction wipes, with their deliveries."""
 
+_IMPORT_ROWS, _IMPORT_PIECES = 5000, 20
 _MOST_AT_ONCE = 20
 _LONGEST_ERROR = 500
 _LONGEST_WAIT = 3600.0
@@ -109,9 +122,7 @@ def begin_due_deletions() -> int:
 
 
 def _is_over(now: Any) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        _CUSTOMERS.c.status == sa.literal_column("'suspended'"), _CUSTOMERS.c.delete_after <= now
-    )
+    return _CUSTOMERS.c.delete_after <= now
 
 
 def _begin(connection: sa.Connection, customer_id: int) -> bool:
@@ -123,6 +134,7 @@ def _begin(connection: sa.Connection, customer_id: int) -> bool:
         .values(
             status=CustomerStatus.DELETED,
             deleted_at=now,
+            delete_after=None,
             version=_CUSTOMERS.c.version + 1,
             follow_up_at=now,
             follow_up_attempts=0,
@@ -326,6 +338,7 @@ def _wipe(customer: Any, interrupted: Callable[[], bool]) -> bool:
     ends_at = time.monotonic() + SLICE_SECONDS
     while True:
         wiped = run_transaction(lambda connection: _wipe_chunk(connection, customer))
+        wiped = wiped or run_transaction(lambda connection: _wipe_imports(connection, customer))
         if not wiped:
             break
         if time.monotonic() >= ends_at or interrupted():
@@ -360,6 +373,9 @@ def _wipe_chunk(connection: sa.Connection, customer: Any) -> int:
         .values(
             status=UserStatus.DELETED,
             bundle_id=None,
+            profile_id=None,
+            has_second_factor=False,
+            last_sign_in_at=None,
             login=_WIPED + sa.cast(_USERS.c.id, sa.String),
             login_key=_WIPED + sa.cast(_USERS.c.id, sa.String),
             password_hash=None,
@@ -454,9 +470,16 @@ def _wipe_rows_of_users(connection: sa.Connection, ids: Sequence[int]) -> None:
 OF_USERS: tuple[tuple[type[Any], str], ...] = (
     (SelectedUser, "user_id"),
     (SignInSession, "user_id"),
+    (PendingSignIn, "user_id"),
+    (PasskeyChallenge, "user_id"),
+    (Passkey, "user_id"),
+    (TotpFactor, "user_id"),
+    (RecoveryCode, "user_id"),
+    (SecurityNotice, "user_id"),
     (ResetLink, "user_id"),
+    (LocalPlatformAccount, "user_id"),
 )
-"""Rows that go with their user."""
+"""Rows that go with their user. The local platform keeps its accounts beside the users."""
 
 OF_CUSTOMERS: tuple[type[Any], ...] = (
     AcceptedWelcome,
@@ -466,8 +489,29 @@ OF_CUSTOMERS: tuple[type[Any], ...] = (
     DirectDebit,
     CustomerEmailTemplate,
     CustomerBundle,
+    PermissionProfile,
+    Attachment,
+    UserImport,
 )
 """Rows that go with their customer, in an order that foreign keys allow."""
+
+
+def _wipe_imports(connection: sa.Connection, customer: Any) -> int:
+    """Delete some rows and pieces of uploaded files; returns how many."""
+    _hold(connection, customer)
+    imports = sa.select(UserImport.id).where(UserImport.customer_id == customer.id)
+    rows, pieces = table_of(UserImportRow), table_of(UserImportPiece)
+    some = sa.select(rows.c.id).where(rows.c.import_id.in_(imports)).limit(_IMPORT_ROWS)
+    deleted = connection.execute(sa.delete(rows).where(rows.c.id.in_(some))).rowcount
+    if deleted:
+        return deleted
+    place = sa.tuple_(pieces.c.import_id, pieces.c.position)
+    some_pieces = (
+        sa.select(pieces.c.import_id, pieces.c.position)
+        .where(pieces.c.import_id.in_(imports))
+        .limit(_IMPORT_PIECES)
+    )
+    return connection.execute(sa.delete(pieces).where(place.in_(some_pieces))).rowcount
 
 
 def _wipe_rest(connection: sa.Connection, customer: Any) -> None:

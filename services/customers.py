@@ -171,6 +171,7 @@ def _strand(wanted: CustomerFilter, part: _Part) -> Strand:
             )
         return Strand(query, _B.name_key, _B.customer_id)
     if wanted.state is CustomerState.CLOSING:
+        # That they are suspended goes without saying; said, SQLite would look at all of those.
         query = sa.select(_C.id).where(CLOSING)
         if part.group_id is not None:
             query = query.where(_C.group_id == part.group_id)

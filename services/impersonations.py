@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import aliased, joinedload
 
 from extensions import db, get_settings
 from models import (
@@ -105,7 +105,7 @@ def begin(
         )
     chosen = offered[user_id]
     until = utcnow() + LASTS
-    begun = db.session.connection().execute(
+    begun = db.session.execute(
         sa.update(SignInSession)
         .where(SignInSession.id == session.id, SignInSession.behalf_id.is_(None))
         .values(behalf_id=chosen.id, behalf_until=until)
@@ -197,27 +197,23 @@ def end_those_over() -> int:
 
 
 def _read(which: Sequence[sa.ColumnElement[bool]]) -> list[tuple[int, Impersonation]]:
-    rows = db.session.scalars(
-        sa.select(SignInSession)
-        .where(SignInSession.behalf_id.is_not(None), *which)
-        .options(
-            joinedload(SignInSession.user),
-            joinedload(SignInSession.behalf).joinedload(User.customer),
-        )
+    """Ids of sessions with who is whom in them. Not as objects: they may be about to go."""
+    staff, administrator = aliased(User), aliased(User)
+    rows = db.session.execute(
+        sa.select(SignInSession.id, SignInSession.behalf_until, staff, administrator, Customer)
+        .join(staff, staff.id == SignInSession.user_id)
+        .join(administrator, administrator.id == SignInSession.behalf_id)
+        .join(Customer, Customer.id == administrator.customer_id)
+        .where(*which)
         .order_by(SignInSession.id)
         .limit(_MOST_AT_ONCE)
-        .execution_options(populate_existing=True)
     ).all()
-    return [
-        (row.id, Impersonation(row.user, row.behalf, row.behalf.customer, row.behalf_until))
-        for row in rows
-        if row.behalf is not None and row.behalf.customer is not None and row.behalf_until
-    ]
+    return [(row[0], Impersonation(row[2], row[3], row[4], row[1])) for row in rows]
 
 
 def _end(session_id: int, found: Impersonation, address: str, why: str) -> None:
     """Written once, whoever ends it at the same moment."""
-    ended = db.session.connection().execute(
+    ended = db.session.execute(
         sa.update(SignInSession)
         .where(SignInSession.id == session_id, SignInSession.behalf_id == found.administrator.id)
         .values(behalf_id=None, behalf_until=None)

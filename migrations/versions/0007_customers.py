@@ -25,7 +25,7 @@ _SEARCHED = {
     "web_id": "web_id",
     "upn_suffix": "upn_suffix",
 }
-_CLOSING = sa.text("status = 'suspended' AND delete_after IS NOT NULL")
+_CLOSING = sa.text("delete_after IS NOT NULL")
 _UNFINISHED = sa.text("follow_up_at IS NOT NULL")
 _CLOSING_INDEXES = {
     "ix_customers_closing": ["delete_after", "id"],
@@ -60,7 +60,7 @@ def upgrade() -> None:
         )
         batch.create_check_constraint(
             op.f("ck_customers_closing_is_out"),
-            "delete_after IS NULL OR status IN ('suspended', 'deleted')",
+            "delete_after IS NULL OR status = 'suspended'",
         )
         batch.create_check_constraint(
             op.f("ck_customers_follow_ups_not_negative"), "follow_up_attempts >= 0"
