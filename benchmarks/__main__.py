@@ -19,7 +19,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks import plot, report
 from benchmarks.bench import QUICK, Bench, Sizes
-from benchmarks.parts import api, crash, lists, million, rates, requests, resending, steady
+from benchmarks.parts import (
+    api,
+    crash,
+    lists,
+    million,
+    rates,
+    requests,
+    resending,
+    steady,
+    user_imports,
+)
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.records import Finding, Row, Verdict
 from config import SettingsError
@@ -59,6 +69,8 @@ ALONE: dict[str, Part] = {
     "requests-postgresql": requests.requests_postgresql,
     "lists-sqlite": lists.lists_sqlite,
     "lists-postgresql": lists.lists_postgresql,
+    "imports-sqlite": user_imports.imports_sqlite,
+    "imports-postgresql": user_imports.imports_postgresql,
     "million-sqlite": million.million_sqlite,
     "million-postgresql": million.million_postgresql,
 }
@@ -72,6 +84,7 @@ ROWS: tuple[Row, ...] = (
     *api.ROWS,
     *requests.ROWS,
     *lists.ROWS,
+    *user_imports.ROWS,
     *crash.ROWS,
 )
 

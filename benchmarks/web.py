@@ -18,6 +18,8 @@ from services.demo_data import PASSWORD
 _REDIRECTS = 5
 
 Values = Mapping[str, str | Sequence[str]]
+_Body = tuple[bytes, str]
+"""A body as it is, and its content type."""
 
 
 @dataclass
@@ -115,8 +117,30 @@ class Browser:
         """Send a form with these values changed, and follow where it leads."""
         return self._ask("POST", form.action, {**form.fields, **values})
 
+    def upload(self, form: PageForm, name: str, file_name: str, content: bytes) -> Answer:
+        """Send a form with a file, and follow where it leads."""
+        boundary = "foyer-benchmark"
+        values = [(each, value) for each, found in form.fields.items() for value in found]
+        head = "".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{each}"\r\n\r\n{value}\r\n'
+            for each, value in values
+            if each != name
+        )
+        head += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; '
+            f'filename="{file_name}"\r\nContent-Type: text/csv\r\n\r\n'
+        )
+        body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+        sent = (body, f"multipart/form-data; boundary={boundary}")
+        return self._ask("POST", form.action, sent)
+
     def _ask(
-        self, method: str, path: str, values: Values | None = None, *, fragment: bool = False
+        self,
+        method: str,
+        path: str,
+        values: Values | _Body | None = None,
+        *,
+        fragment: bool = False,
     ) -> Answer:
         started = time.perf_counter()
         for _ in range(_REDIRECTS):
@@ -129,13 +153,15 @@ class Browser:
         raise BenchmarkError(f"{path} leads in a circle.")
 
     def _exchange(
-        self, method: str, path: str, values: Values | None, fragment: bool
+        self, method: str, path: str, values: Values | _Body | None, fragment: bool
     ) -> tuple[int, str, str]:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if fragment:
             headers["HX-Request"] = "true"
-        body = None
-        if values is not None:
+        body: str | bytes | None = None
+        if isinstance(values, tuple):
+            body, headers["Content-Type"] = values
+        elif values is not None:
             body = urlencode(values, doseq=True)
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         try:

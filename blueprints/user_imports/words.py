@@ -20,16 +20,16 @@ STATES = {
 }
 
 ROW_STATES = {
+    ImportRowState.ADDED: ("good", "Added"),
+    ImportRowState.UPDATED: ("good", "Updated"),
+    ImportRowState.UNCHANGED: ("neutral", "Unchanged"),
+    ImportRowState.UNDONE: ("neutral", "Deleted again"),
+    ImportRowState.KEPT: ("attention", "Kept, being used"),
     ImportRowState.TO_ADD: ("neutral", "To add"),
     ImportRowState.TO_UPDATE: ("neutral", "To update"),
     ImportRowState.SAME: ("neutral", "Nothing to change"),
     ImportRowState.FAULTY: ("bad", "With faults"),
-    ImportRowState.ADDED: ("good", "Added"),
-    ImportRowState.UPDATED: ("good", "Updated"),
-    ImportRowState.UNCHANGED: ("neutral", "Unchanged"),
     ImportRowState.FAILED: ("bad", "Failed"),
-    ImportRowState.UNDONE: ("neutral", "Deleted again"),
-    ImportRowState.KEPT: ("attention", "Kept, being used"),
 }
 
 
