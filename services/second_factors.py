@@ -12,7 +12,7 @@ import hmac
 import secrets
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -436,6 +436,11 @@ def remove_all(actor: Actor, user: User) -> bool:
 
 def forget_all(user: User) -> None:
     """The same without a word to anybody, as for who is deleted."""
-    for model in (TotpFactor, RecoveryCode, Passkey):
-        db.session.execute(sa.delete(model).where(model.user_id == user.id))
+    forget_all_of([user.id])
     note_whether(user)
+
+
+def forget_all_of(user_ids: Collection[int]) -> None:
+    """The same for up to a thousand people, of whom the caller notes that they have none."""
+    for model in (TotpFactor, RecoveryCode, Passkey):
+        db.session.execute(sa.delete(model).where(model.user_id.in_(user_ids)))

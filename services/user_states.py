@@ -21,7 +21,7 @@ from sqlalchemy.orm import joinedload
 from extensions import db
 from models import Bundle, Customer, Role, SelectedUser, User, UserStatus
 from models.users import ADMINISTRATORS
-from services import reset_links, sign_ins
+from services import reset_links, second_factors, sign_ins
 from services.actors import Actor, Permission
 from services.audit_events import insert_events
 from services.bundles import OwnBundles
@@ -259,6 +259,7 @@ def _delete(actor: Actor, customer: Customer, users: list[User]) -> None:
     _record(actor, customer, "user.deleted", details)
     _shut_out(users)
     ids = [user.id for user in users]
+    second_factors.forget_all_of(ids)
     db.session.execute(sa.delete(SelectedUser).where(SelectedUser.user_id.in_(ids)))
 
 
@@ -271,6 +272,7 @@ def _wipe(user: User) -> None:
     user.email = user.email_key = user.extension = ""
     user.password_hash = user.unconfirmed_hash = None
     user.must_change_password = False
+    user.has_second_factor = False
     user.profile_id = None
     user.version += 1
 

@@ -15,6 +15,7 @@ from models import (
     Customer,
     Delivery,
     DeliveryState,
+    RecoveryCode,
     ResetLink,
     Role,
     SelectedUser,
@@ -240,7 +241,10 @@ def test_what_is_known_of_a_deleted_person_is_wiped(kenton: Customer) -> None:
         extension="4711",
         password=PASSWORD,
         unconfirmed_hash="x",
+        has_second_factor=True,
     )
+    for row in (RecoveryCode(user_id=user.id, code_hash="x"),):
+        save(row)
     user_id, login = user.id, user.login
     session = save(SignInSession(token_hash="a" * 64, user_id=find_user(ADMIN).id)).id
     save(SelectedUser(session_id=session, customer_id=kenton.id, user_id=user_id))
@@ -256,6 +260,8 @@ def test_what_is_known_of_a_deleted_person_is_wiped(kenton: Customer) -> None:
     known = [value for name, value in vars(row).items() if name not in {"login", "login_key"}]
     assert not [value for value in known if "ada" in str(value).lower() or value == "4711"]
     assert (row.password_hash, row.unconfirmed_hash) == (None, None)
+    assert not row.has_second_factor
+    assert db.session.scalar(sa.select(RecoveryCode.id)) is None
     assert sign_ins.find_session(token) is None
     assert db.session.scalar(sa.select(ResetLink.id).where(ResetLink.used_at.is_(None))) is None
     assert db.session.scalar(sa.select(SelectedUser.user_id)) is None
