@@ -25,10 +25,11 @@ _PART_LABELS = {Part.SUBJECT: "subject", Part.TEXT: "text", Part.HTML: "HTML"}
 _LONGEST_LIST = 200_000
 
 
-def read_number(text: str | None, highest: int = 2**31 - 1) -> int:
+def read_number(text: object, highest: int = 2**31 - 1) -> int:
     """A decimal number, -1 for anything else."""
-    is_number = bool(text) and len(text or "") < 11 and text.isascii() and text.isdecimal()  # type: ignore[union-attr]
-    number = int(text or "") if is_number else -1
+    written = str(text or "")
+    is_number = 0 < len(written) < 11 and written.isascii() and written.isdecimal()
+    number = int(written) if is_number else -1
     return number if number <= highest else -1
 
 

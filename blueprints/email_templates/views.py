@@ -184,11 +184,11 @@ def archive(template_id: int) -> Response:
     reason = why_not_changed(actor, listed.template)
     if reason is not None:
         raise Forbidden(reason)
-    form = SeenForm(data={"version": listed.template.version})
     if request.method == "GET":
+        form = SeenForm(data={"version": listed.template.version})
         return respond("email_templates/archive.html", listed=listed, form=form)
     try:
-        name = email_template_edits.archive_template(actor, template_id, version=form.seen)
+        name = email_template_edits.archive_template(actor, template_id, version=SeenForm().seen)
     except Conflict as error:
         flash(error.message, "attention")
     else:
