@@ -50,11 +50,10 @@ def list_profiles(
 ) -> Page[ListedProfile]:
     """A page of the customer's profiles by name. Raises Forbidden."""
     actor.require(Permission.USERS_READ)
-    page = keyset_page(
-        lambda query: db.session.execute(query).all(),
-        sa.select(PermissionProfile, _holders().label("holders")).where(
-            PermissionProfile.customer_id == customer.id
-        ),
+    query: Any = sa.select(PermissionProfile, _holders().label("holders"))
+    page: Page[Any] = keyset_page(
+        lambda wanted: db.session.execute(wanted).all(),
+        query.where(PermissionProfile.customer_id == customer.id),
         key=PermissionProfile.name_key.expression,
         row_id=PermissionProfile.id.expression,
         key_of=lambda row: (row[0].name_key, row[0].id),

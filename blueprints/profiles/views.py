@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, flash, request, url_for
 
 from blueprints.forms import LARGEST_ID, parse_ids, refuse
@@ -61,7 +63,8 @@ def new(customer: Customer) -> Response:
     model = _find_model(customer)
     data = fill_in(model.profile) if model else {}
     form = ProfileForm(data={**data, "name": f"{data['name']} copy"[:64] if data else ""})
-    page, context = "profiles/edit.html", {"customer": customer, "listed": None, "model": model}
+    page = "profiles/edit.html"
+    context: dict[str, Any] = {"customer": customer, "listed": None, "model": model}
     if not form.validate_on_submit():
         return _show_form(page, form, status=422 if form.errors else 200, **context)
     try:
@@ -92,7 +95,8 @@ def edit(customer: Customer, profile_id: int) -> Response:
     actor = current_actor()
     listed = permission_profiles.get_profile(actor, customer, profile_id)
     form = ProfileForm(data=fill_in(listed.profile))
-    page, context = "profiles/edit.html", {"customer": customer, "listed": listed, "model": None}
+    page = "profiles/edit.html"
+    context: dict[str, Any] = {"customer": customer, "listed": listed, "model": None}
     if not form.validate_on_submit():
         return _show_form(page, form, status=422 if form.errors else 200, **context)
     try:
@@ -125,7 +129,7 @@ def _show_overtaken(
         f"{allowed or 'nothing'}. Here stands what you chose: save again to put it in the other's "
         "place."
     )
-    context = {"customer": customer, "listed": newest, "model": None}
+    context: dict[str, Any] = {"customer": customer, "listed": newest, "model": None}
     return _show_form(page, form, status=409, **context)
 
 
@@ -155,9 +159,9 @@ def _show_deletion(customer: Customer, listed: ListedProfile, *, status: int = 2
     )
 
 
-def _form_context(form: ProfileForm) -> dict[str, object]:
+def _form_context(form: ProfileForm) -> dict[str, Any]:
     return {"groups": _GROUPS, "titles": _TITLES}
 
 
-def _show_form(page: str, form: ProfileForm, *, status: int, **context: object) -> Response:
+def _show_form(page: str, form: ProfileForm, *, status: int, **context: Any) -> Response:
     return respond(page, form=form, status=status, **_form_context(form), **context)

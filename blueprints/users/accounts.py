@@ -74,7 +74,7 @@ def _final_login(actor: Actor, customer: Customer, typed: str) -> str:
         return ""
 
 
-def _like(user_id: int | None) -> dict[str, int]:
+def _like(user_id: int | None) -> dict[str, Any]:
     return {"from": user_id} if user_id is not None else {}
 
 
@@ -146,8 +146,8 @@ def edit(customer: Customer, user_id: int) -> Response:
     except (InvalidInput, InvalidInputs, Conflict) as error:
         if getattr(error, "field", "") == "version":
             raise
-        error = form.at_its_fields(error)
-        return refuse(page, form, error, customer=customer, user=user, **context)
+        refused = form.at_its_fields(error)
+        return refuse(page, form, refused, customer=customer, user=user, **context)
     flash(f"{changed.full_name} is saved.", "good")
     return go(url_for("users.show", web_id=customer.web_id, user_id=user_id))
 

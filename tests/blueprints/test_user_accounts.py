@@ -193,6 +193,7 @@ def test_a_user_like_another_has_all_but_his_identity(app: Flask, alice: Checkin
                 sa.select(User.bundle_id).where(User.bundle_id.is_not(None)).limit(1)
             ).one(),
         )
+        assert model.bundle is not None
         model_id, has = model.id, model.bundle.name
     path = f"{URL}/new?from={model_id}"
     page = alice.page(path)
@@ -385,6 +386,13 @@ def supervisor(app: Flask, *permissions: Permission) -> str:
         return make_user(kenton, role=Role.SUPERVISOR, profile_id=profile.id).login
 
 
+def narrow(login: str, *permissions: str) -> None:
+    """Leave a supervisor's profile these permissions."""
+    profile = find_user(login).profile
+    assert profile is not None
+    profile.permissions = list(permissions)
+
+
 def test_a_supervisor_gives_no_role(
     app: Flask, sign_in_as: SignInAs, alice: CheckingClient, ada: str
 ) -> None:
@@ -457,12 +465,12 @@ def test_what_a_profile_loses_is_gone_at_the_next_request(app: Flask, sign_in_as
     client = sign_in_as(login)
     assert client.get(f"{URL}/new").status_code == 200
     with app.app_context():
-        find_user(login).profile.permissions = ["users.read"]
+        narrow(login, "users.read")
         db.session.commit()
     assert client.get(f"{URL}/new").status_code == 403
     assert "Add a user" not in offered(client.page(URL))
     with app.app_context():
-        find_user(login).profile.permissions = []
+        narrow(login)
         db.session.commit()
         assert db.session.scalar(sa.select(sa.func.count(SignInSession.id))) == 1
     assert client.get(URL).status_code == 403

@@ -148,7 +148,8 @@ def test_a_bundle_is_given_to_the_selection(
     response = confirm(alice, page, "bundle", bundle=STANDARD)
     assert "3 users are given the new bundle." in alice.page(response.location).text()
     with app.app_context():
-        names = {db.session.get_one(User, each).bundle.name for each in three}
+        found = [db.session.get_one(User, each).bundle for each in three]
+        names = {bundle.name if bundle is not None else "" for bundle in found}
     assert names == {STANDARD}
 
 
