@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from wtforms import StringField, TextAreaField
 
-from blueprints.customers.forms import VersionForm
-from blueprints.forms import Form
+from blueprints.customers.forms import TextForm, VersionForm
 
 
 class DescribeForm(VersionForm):
     services = TextAreaField("Services")
 
 
-class NewForm(Form):
+class NewForm(TextForm):
     name = StringField("Name")
     services = TextAreaField("Services")

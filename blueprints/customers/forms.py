@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from flask import request
+from werkzeug.datastructures import MultiDict
 from wtforms import (
     BooleanField,
     EmailField,
@@ -18,13 +20,23 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice
 
 from blueprints.forms import LARGEST_ID, Form, strip
+from blueprints.registration.wizard_forms import make_visible
 from config import LANGUAGES
 from services import countries
 from services.errors import InvalidInput
 from services.registration_checks import LABELS
 
 
-class VersionForm(Form):
+class TextForm(Form):
+    """A form whose texts can stand in a page again, whatever was sent."""
+
+    class Meta(Form.Meta):
+        def wrap_formdata(self, _form: Any, _formdata: Any) -> Any:
+            pairs = [(name, make_visible(text)) for name, text in request.form.items(multi=True)]
+            return MultiDict(pairs) or None
+
+
+class VersionForm(TextForm):
     """What every change carries: the version of the customer that its author saw."""
 
     version = HiddenField()
@@ -47,7 +59,7 @@ def _time_zones() -> dict[str, str]:
     return {"": "Choose a time zone", **offered}
 
 
-class ContactFields(Form):
+class ContactFields(TextForm):
     """Company and contact, as Tenant Registration asks for them."""
 
     company = StringField(LABELS["company"])
@@ -67,7 +79,7 @@ class EditForm(ContactFields, VersionForm):
     ani = TelField(LABELS["ani"])
 
 
-class TenantFields(Form):
+class TenantFields(TextForm):
     name = StringField(LABELS["name"])
     short_name = StringField(LABELS["short_name"])
     upn_suffix = StringField(LABELS["upn_suffix"])
@@ -89,7 +101,7 @@ class GroupForm(VersionForm):
         return parse_choice(self.group.data)
 
 
-class ReasonForm(Form):
+class ReasonForm(TextForm):
     reason = StringField("Reason", filters=[strip])
 
 
@@ -105,7 +117,7 @@ class AdministratorForm(ReasonForm):
         return parse_choice(self.administrator.data)
 
 
-class AssignForm(Form):
+class AssignForm(TextForm):
     bundle = SelectField("Bundle", validate_choice=False)
 
     @property
@@ -113,7 +125,7 @@ class AssignForm(Form):
         return parse_choice(self.bundle.data)
 
 
-class MoveForm(Form):
+class MoveForm(TextForm):
     target = SelectField("To", validate_choice=False)
     remove = BooleanField("Then remove the bundle from the customer")
 
@@ -122,7 +134,7 @@ class MoveForm(Form):
         return parse_choice(self.target.data)
 
 
-class ManyForm(Form):
+class ManyForm(TextForm):
     """Customers that are named, or all of a group."""
 
     whose = RadioField(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from wtforms import HiddenField, StringField
 
-from blueprints.customers.forms import parse_choice
-from blueprints.forms import Form, strip
+from blueprints.customers.forms import TextForm, parse_choice
+from blueprints.forms import strip
 
 
-class NewForm(Form):
+class NewForm(TextForm):
     groupno = StringField("Number", filters=[strip])
     name = StringField("Name")
 
@@ -17,7 +17,7 @@ class NewForm(Form):
         return parse_choice(self.groupno.data)
 
 
-class RenameForm(Form):
+class RenameForm(TextForm):
     """`seen` is the name that its author saw."""
 
     name = StringField("Name")

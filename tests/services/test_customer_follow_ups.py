@@ -83,7 +83,7 @@ KEPT = {
 
 def make_closing(**changes: Any) -> Customer:
     """A customer whose grace period is over, with what a customer has."""
-    customer = make_customer(
+    return make_customer(
         group_id=find_customer("CQ001").group_id,
         contact_name="Beate Bergmann",
         contact_email="beate@quixotic.example",
@@ -91,7 +91,6 @@ def make_closing(**changes: Any) -> Customer:
         platform_reference="",
         **changes,
     )
-    return customer
 
 
 def close(customer: Customer) -> None:

@@ -214,8 +214,8 @@ def test_the_list_is_what_a_look_at_each_row_says(
     actor = operator_of(*mine[:2])
     bundle = make_bundle()
     expected = []
-    for number, (name, of_group, status, has_bundle, closing) in enumerate(rows):
-        closing = closing and status is CustomerStatus.SUSPENDED
+    for number, (name, of_group, status, has_bundle, asked) in enumerate(rows):
+        closing = asked and status is CustomerStatus.SUSPENDED
         made = make_customer(
             group_id=mine[of_group].id,
             name=f"{name}-{mine[0].id}-{number}",
