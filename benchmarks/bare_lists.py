@@ -154,7 +154,7 @@ LISTS: dict[str, tuple[Callable[[], tuple[Page[Any], list[Row]]], str]] = {
     "customers": (_customers, "Name Web-ID Custno Group Suffix Status"),
     "mailings": (_mailings, "Mail Number Customers State Sent Bounced Failed Skipped By When"),
     "requests": (_requests, "Name State Planned Template Group By Submitted"),
-    "audit": (_audit, "What To Customer Who From When"),
+    "audit": (_audit, "What Object Customer Who Address When"),
 }
 
 
