@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, Any
 
 from models import is_storable
 from services.xlsx_files import LONGEST_CELL, UnreadableFile, Workbook
@@ -204,7 +204,7 @@ class Table:
     def _csv_rows(self) -> Iterator[tuple[int, list[str]]]:
         self._file.seek(0)
         encoding = self._layout.encoding
-        text = io.TextIOWrapper(_Open(self._file), encoding, errors="strict", newline="")
+        text = io.TextIOWrapper(io.BufferedReader(_Open(self._file), _PIECE), encoding, newline="")
         number = 0
         try:
             for cells in csv.reader(self._lines(text), delimiter=self._layout.delimiter):
@@ -222,10 +222,8 @@ class Table:
                 f"Row {number + 1:,} has a cell that does not end. Look for a quotation mark that "
                 "opens it and is not closed, or choose another delimiter."
             ) from None
-        finally:
-            text.detach()
 
-    def _lines(self, text: io.TextIOWrapper) -> Iterator[str]:
+    def _lines(self, text: IO[str]) -> Iterator[str]:
         is_first = True
         while line := text.readline(_LONGEST_LINE):
             if len(line) >= _LONGEST_LINE and not line.endswith(("\n", "\r")):
@@ -238,7 +236,7 @@ class Table:
             yield line
 
 
-class _Open(io.BufferedIOBase):
+class _Open(io.RawIOBase):
     """A file that whoever reads it does not close."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -247,14 +245,10 @@ class _Open(io.BufferedIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._file.read(-1 if size is None else size)
-
-    def read1(self, size: int = -1, /) -> bytes:
-        return self._file.read(size)
-
-    def close(self) -> None:
-        return
+    def readinto(self, buffer: Any) -> int:
+        piece = self._file.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 def _kept(cell: str) -> str:

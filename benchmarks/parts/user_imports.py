@@ -12,6 +12,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -22,6 +23,8 @@ from benchmarks.processes import BenchmarkError, Program
 from benchmarks.records import Records, Row
 from benchmarks.web import Browser, WebServer, serving
 from models import ImportState, User, UserImport
+
+T = TypeVar("T")
 
 _ADMIN = "prpkeAdmin@kenton-electronics.com"
 _SUFFIX = "kenton-electronics.com"
@@ -46,17 +49,20 @@ class _Scene:
     installation: Installation
     web: WebServer
     crew: list[Program]
-    browser: Browser
 
-    def measured(self, figures: _Figures, step: str, work: Callable[[], None]) -> None:
+    def measured(self, figures: _Figures, step: str, work: Callable[[Browser], T]) -> T:
+        """Do a step, with a browser of its own: unused for so long, a connection is closed."""
+
         def workers() -> list[int]:
             return [pid for worker in self.crew for pid in worker.members()]
 
+        browser = self.web.browser(_ADMIN)
         started = time.perf_counter()
         with watched(self.web.workers, 0.05) as web, watched(workers, 0.05) as worker:
-            work()
+            done = work(browser)
         figures.seconds[step] = time.perf_counter() - started
         figures.web, figures.worker = max(figures.web, web.pss), max(figures.worker, worker.pss)
+        return done
 
     def wait_for(self, path: str, state: ImportState) -> None:
         number = int(path.rpartition("/")[2])
@@ -87,7 +93,7 @@ def _measure(bench: Bench, engine: str) -> None:
     with bench.own_installation(engine, "imports") as installation:
         sink = bench.sink()
         with installation.working(sink) as crew, serving(installation, sink) as web:
-            scene = _Scene(installation, web, crew, web.browser(_ADMIN))
+            scene = _Scene(installation, web, crew)
             few = _journey(scene, "few", count // 10)
             many = _journey(scene, "many", count)
     faults = few.faults + many.faults
@@ -111,25 +117,26 @@ def _journey(scene: _Scene, word: str, count: int) -> _Figures:
     """Import `count` users from a file, and export all that there are."""
     figures = _Figures()
     content = _file(word, count)
-    browser = scene.browser
-    form = browser.get(f"{_USERS}/import").form(f"{_USERS}/imports")
-    found: list[str] = []
 
-    def upload() -> None:
-        found.append(browser.upload(form, "file", f"{word}.csv", content).path)
+    def upload(browser: Browser) -> str:
+        form = browser.get(f"{_USERS}/import").form(f"{_USERS}/imports")
+        return browser.upload(form, "file", f"{word}.csv", content).path
 
-    scene.measured(figures, "upload", upload)
-    (path,) = found
+    path = scene.measured(figures, "upload", upload)
 
-    def check() -> None:
+    def check(browser: Browser) -> None:
         columns = {f"column-{place}": name for place, name in enumerate(_COLUMNS)}
-        check_form = browser.get(path).form(f"{path}/check")
-        browser.submit(check_form, mode="add", empty="leave", **columns)
+        form = browser.get(path).form(f"{path}/check")
+        browser.submit(form, mode="add", empty="leave", **columns)
         scene.wait_for(path, ImportState.CHECKED)
 
-    def start() -> None:
+    def start(browser: Browser) -> None:
         browser.submit(browser.get(path).form(f"{path}/start"))
         scene.wait_for(path, ImportState.FINISHED)
+
+    def export(browser: Browser) -> int:
+        form = browser.get(_USERS).form(f"{_USERS}/actions")
+        return browser.submit(form, action="export").text.count(f",{word}")
 
     scene.measured(figures, "check", check)
     scene.measured(figures, "import", start)
@@ -137,16 +144,9 @@ def _journey(scene: _Scene, word: str, count: int) -> _Figures:
     imported = scene.installation.read(there)[0][0]
     if imported != count:
         figures.faults.append(f"{imported:,} of {count:,} users were imported")
-
-    lines: list[int] = []
-
-    def export() -> None:
-        form = browser.get(_USERS).form(f"{_USERS}/actions")
-        lines.append(browser.submit(form, action="export").text.count(f"{word}"))
-
-    scene.measured(figures, "export", export)
-    if lines[0] < count:
-        figures.faults.append(f"the export names {lines[0]:,} of {count:,} users")
+    exported = scene.measured(figures, "export", export)
+    if exported < count:
+        figures.faults.append(f"the export names {exported:,} of {count:,} users")
     return figures
 
 

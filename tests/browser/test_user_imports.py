@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -17,7 +18,7 @@ from tests.support.user_imports import csv_file
 pytestmark = pytest.mark.xdist_group("journeys")
 
 _AXE = Axe()
-_SCHEMES = ("dark", "light")
+_SCHEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
 _SETTLED = """() =>
   Promise.all(document.getAnimations().map((each) => each.finished.catch(() => {})))"""
 
