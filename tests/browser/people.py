@@ -65,7 +65,8 @@ class Person:
 
     def _note_request(self, request: Request) -> None:
         self.requests.append(request.url)
-        if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:")):
+        own = ("http://127.0.0.1:", "http://localhost:", "data:", "blob:", "about:")
+        if not request.url.startswith(own):
             self._faults.append(f"request to elsewhere: {request.url}")
 
     def expects(self, *statuses: int) -> None:
@@ -84,7 +85,7 @@ class Person:
     def fill_sign_in(self, login: str, password: str = PASSWORD) -> None:
         self.page.get_by_label("Login").fill(login)
         self.page.get_by_label("Password", exact=True).fill(password)
-        self.page.get_by_role("button", name="Sign in").click()
+        self.page.get_by_role("button", name="Sign in", exact=True).click()
 
     def sees_heading(self, text: str) -> None:
         """On a page that has loaded: what is typed before its scripts run, they do not hear."""
