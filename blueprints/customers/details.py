@@ -10,8 +10,9 @@ from blueprints.customers.forms import EditForm, GroupForm
 from blueprints.forms import refuse
 from blueprints.htmx import go, respond
 from blueprints.security import current_actor, customer_page
+from config import LANGUAGES
 from models import Customer
-from services import customer_bundles, customer_changes, groups
+from services import countries, customer_bundles, customer_changes, groups
 from services.actors import Permission
 from services.customer_changes import CHANGEABLE
 from services.errors import InvalidInput, InvalidInputs, Stale
@@ -26,6 +27,8 @@ def show(customer: Customer) -> Response:
     return respond(
         "customers/show.html",
         customer=customer,
+        country=countries.country_name(customer.country),
+        contact_language=LANGUAGES.get(customer.language, customer.language),
         assigned=customer_bundles.list_assigned(actor, customer),
         may_edit=actor.may(Permission.CUSTOMERS_EDIT),
         may_close=actor.may(Permission.CUSTOMERS_CLOSE),

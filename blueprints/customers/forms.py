@@ -138,7 +138,7 @@ class ManyForm(TextForm):
     """Customers that are named, or all of a group."""
 
     whose = RadioField(
-        "Of",
+        "Customers",
         choices=[
             SelectChoice("named", "These customers"),
             SelectChoice("group", "All customers of a group"),
