@@ -38,6 +38,7 @@ from models import (
     User,
     UserImport,
     UserImportRow,
+    UserStatus,
     WelcomeState,
     table_of,
     utcnow,
@@ -441,7 +442,7 @@ class Slice:
         return False
 
     def _take_back(self) -> int:
-        """Delete the next users that were added and that nobody has used or changed."""
+        """Delete the next users who were added and whom nobody has used or changed."""
         imported = db.session.get_one(UserImport, self._lease.import_id)
         customer = db.session.get_one(Customer, imported.customer_id)
         lock_customer(customer)
@@ -452,10 +453,7 @@ class Slice:
         unused = _find_unused(connection, customer, [row.user_id for row in rows])
         ids = list(unused)
         if ids:
-            for model in (SelectedUser, ResetLink):
-                column = table_of(model).c.user_id
-                connection.execute(sa.delete(table_of(model)).where(column.in_(ids)))
-            connection.execute(sa.delete(_USERS).where(_USERS.c.id.in_(ids)))
+            _wipe_users(connection, ids)
             insert_events(
                 connection,
                 _actor_of(imported),
@@ -463,7 +461,7 @@ class Slice:
                 customer_id=customer.id,
                 object_type="user",
                 details={
-                    user_id: {"login": login, "import": imported.id}
+                    user_id: {"before": {"login": login}, "import": imported.id}
                     for user_id, login in unused.items()
                 },
             )
@@ -546,9 +544,39 @@ def _find_unused(
         users.unconfirmed_hash.is_(None),
         users.last_sign_in_at.is_(None),
         users.welcome_state == WelcomeState.NEVER,
+        users.status == UserStatus.ACTIVE,
         *(~each.exists() for each in referring),
     )
     return {row.id: row.login for row in connection.execute(query)}
+
+
+def _wipe_users(connection: sa.Connection, ids: Sequence[int]) -> None:
+    """Leave rows without a person, and free their logins: nobody has ever been told them.
+
+    The rows stay, as those of all deleted users do: to delete one, the database would look through
+    every table that may refer to it.
+    """
+    for model in (SelectedUser, ResetLink):
+        column = table_of(model).c.user_id
+        connection.execute(sa.delete(table_of(model)).where(column.in_(ids)))
+    freed = sa.literal("undone-") + sa.cast(_USERS.c.id, sa.String)
+    emptied = ("first_name", "last_name", "surname_key", "email", "email_key", "extension")
+    connection.execute(
+        sa.update(_USERS)
+        .where(_USERS.c.id.in_(ids))
+        .values(
+            {
+                "status": UserStatus.DELETED,
+                "login": freed,
+                "login_key": freed,
+                "name_key": freed,
+                "bundle_id": None,
+                "profile_id": None,
+                "version": _USERS.c.version + 1,
+                **dict.fromkeys(emptied, ""),
+            }
+        )
+    )
 
 
 def _actor_of(imported: UserImport) -> Actor:

@@ -430,6 +430,10 @@ def test_cancelling_leaves_what_was_added_and_undoing_takes_it_back(
     assert {user.id for user in users_named(kenton)} == {used.id, changed.id}
     (event,) = events("user.deleted")
     assert event.detail["import"] == found.id
+    wiped = db.session.get_one(User, event.object_id)
+    assert wiped.status is UserStatus.DELETED
+    assert event.detail["before"]["login"] == rows_of(found, ImportRowState.UNDONE)[0].login_key
+    assert (wiped.first_name, wiped.last_name, wiped.email, wiped.bundle_id) == ("", "", "", None)
     again = imported(alice, kenton, csv_file(*people(10)), updates=True)
     assert (again.added, again.unchanged) == (8, 2)
 
