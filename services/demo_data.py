@@ -27,6 +27,7 @@ from models import (
     EmailTemplateVersion,
     Group,
     OptionKind,
+    PermissionProfile,
     Role,
     ServiceOption,
     ServiceTemplate,
@@ -263,14 +264,16 @@ def _sign_ins() -> list[tuple[str, str]]:
     words = {Role.LANDLORD: "landlord administrator"}
     found = [(login, words.get(role, role.value)) for login, (role, _, _) in STAFF.items()]
     found += [(_admin_login(demo), "customer administrator") for demo in CUSTOMERS]
-    user = db.session.scalar(
-        sa.select(User.login)
-        .join(Customer, Customer.id == User.customer_id)
-        .where(Customer.web_id == "CQ001", User.role == Role.USER)
-        .order_by(User.id)
-        .limit(1)
-    )
-    return [*found, (user or "", "user")]
+    for web_id, role in ((CUSTOMERS[1].web_id, Role.SUPERVISOR), ("CQ001", Role.USER)):
+        login = db.session.scalar(
+            sa.select(User.login)
+            .join(Customer, Customer.id == User.customer_id)
+            .where(Customer.web_id == web_id, User.role == role)
+            .order_by(User.id)
+            .limit(1)
+        )
+        found += [(login, role.value)] if login is not None else []
+    return found
 
 
 def _admin_login(demo: DemoCustomer) -> str:
@@ -418,6 +421,8 @@ def _customer(
     load_rows(db.session.connection(), table_of(User), _USER_COLUMNS, rows)
     if demo is CUSTOMERS[0]:
         _make_exceptions(customer)
+    if demo is CUSTOMERS[1]:
+        _make_supervisor(customer)
 
 
 def _make_exceptions(customer: Customer) -> None:
@@ -433,6 +438,29 @@ def _make_exceptions(customer: Customer) -> None:
     key = users[14].email_key
     if db.session.scalar(sa.select(Suppression.id).where(Suppression.email_key == key)) is None:
         db.session.add(Suppression(email_key=key, reason="The mailbox does not exist."))
+
+
+def _make_supervisor(customer: Customer) -> None:
+    """The last of the users looks after the others, with a profile of what a front desk does."""
+    name = "Front desk"
+    profile = _added(
+        PermissionProfile(
+            customer_id=customer.id,
+            name=name,
+            name_key=fold(name),
+            permissions=[
+                "users.read",
+                "users.edit",
+                "users.suspend",
+                "mailings.read",
+                "mailings.send",
+            ],
+        )
+    )
+    user = db.session.scalars(
+        sa.select(User).where(User.customer_id == customer.id).order_by(User.id.desc()).limit(1)
+    ).one()
+    user.role, user.profile_id = Role.SUPERVISOR, profile.id
 
 
 def _new_customer(demo: DemoCustomer, group: Group) -> Customer:

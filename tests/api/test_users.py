@@ -23,9 +23,17 @@ from models import (
     User,
     UserStatus,
 )
+from services.actors import Permission
 from services.sign_ins import sign_in
 from tests.support.api import CQ001, Caller, faults_of, make_credential
-from tests.support.factories import find_customer, find_user, make_bundle, make_user
+from tests.support.factories import (
+    actor_for,
+    find_customer,
+    find_user,
+    make_bundle,
+    make_profile,
+    make_user,
+)
 from tests.support.promises import passwords_in
 from tests.support.smtp_sink import SmtpSink
 
@@ -572,3 +580,40 @@ def test_each_call_has_its_scope_and_its_groups(app: Flask, ada: dict[str, Any])
         for caller in (may_not, foreign):
             refused = caller.call(method, path, **options)
             assert (refused.status_code, refused.text) == (403, "Invalid access"), (method, path)
+
+
+# --- Supervisors ---------------------------------------------------------------------------------
+
+
+def test_a_supervisor_has_a_profile_by_its_name(app: Flask, api: Caller) -> None:
+    with app.app_context():
+        make_profile(find_customer("CQ001"), "users.read", name="Front desk")
+    response = api.post(USERS, json={**ADA, "role": "supervisor", "profile": "front desk"})
+    assert response.status_code == 201, response.text
+    made = response.get_json()
+    assert (made["role"], made["profile"]) == ("supervisor", "Front desk")
+    one = f"{USERS}/{made['id']}"
+    (listed,) = api.get(f"{USERS}?role=supervisor").get_json()["items"]
+    assert (listed["id"], listed["profile"]) == (made["id"], "Front desk")
+    with app.app_context():
+        assert actor_for(made["login"]).granted == {Permission.USERS_READ}
+
+    assert faults_of(api.patch(one, json={"profile": "Back desk"})) == {
+        "profile": "KentonElectronics has no permission profile “Back desk”. It has Front desk."
+    }
+    assert list(faults_of(api.patch(one, json={"profile": ""}))) == ["profile"]
+    assert list(faults_of(api.patch(one, json={"role": "user", "profile": "Front desk"}))) == [
+        "profile"
+    ]
+    changed = api.patch(one, json={"role": "user"}).get_json()
+    assert (changed["role"], changed["profile"]) == ("user", "")
+    assert list(faults_of(api.patch(one, json={"role": "supervisor"}))) == ["profile"]
+
+
+def test_a_profile_of_another_customer_is_none(app: Flask, api: Caller) -> None:
+    with app.app_context():
+        make_profile(find_customer("CQ002"), name="Theirs")
+    response = api.post(USERS, json={**ADA, "role": "supervisor", "profile": "Theirs"})
+    assert faults_of(response) == {
+        "profile": "KentonElectronics has no permission profile “Theirs”. It has none at all."
+    }

@@ -36,7 +36,8 @@ def fill(client: CheckingClient, path: str, **changes: Any) -> Any:
 
 def rows(app: Flask) -> dict[str, list[str]]:
     with app.app_context():
-        found = db.session.scalars(sa.select(PermissionProfile)).all()
+        of_kenton = PermissionProfile.customer_id == find_customer("CQ001").id
+        found = db.session.scalars(sa.select(PermissionProfile).where(of_kenton)).all()
         return {each.name: each.permissions for each in found}
 
 

@@ -158,16 +158,16 @@ def test_a_name_that_is_none_is_refused(kenton: Customer, name: str) -> None:
 
 
 def test_a_name_is_taken_once_by_each_customer(kenton: Customer) -> None:
-    make(kenton, "Front desk")
+    make(kenton, "Night desk")
     with pytest.raises(InvalidInput, match="already"):
-        make(kenton, "front  DESK")
+        make(kenton, "night  DESK")
     other = make(kenton, "Other")
     with pytest.raises(InvalidInput, match="already"):
-        change(kenton, other, name="Front Desk")
+        change(kenton, other, name="Night Desk")
     change(kenton, other, name="OTHER")
     harborlight = find_customer("CQ002")
     actor = actor_for("operator@foyer.example")
-    permission_profiles.create_profile(actor, harborlight, name="Front desk", permissions=READ)
+    permission_profiles.create_profile(actor, harborlight, name="Night desk", permissions=READ)
 
 
 def test_the_version_that_was_read_is_compared(kenton: Customer) -> None:
