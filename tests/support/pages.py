@@ -25,7 +25,9 @@ class Page:
 
     def __init__(self, text: str) -> None:
         self.source = text
-        self.root = html5lib.parse(text, namespaceHTMLElements=False)
+        parser = html5lib.HTMLParser(namespaceHTMLElements=False)
+        self.root = parser.parse(text)
+        self.faults = [code for _, code, _ in parser.errors if "unknown" not in code]
 
     def all(self, tag: str, **attributes: str) -> list[Any]:
         wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
@@ -67,12 +69,14 @@ class Page:
 
 def check_page(response: TestResponse) -> Page:
     """Assert what holds for every page, and return it parsed."""
-    text = response.get_data(as_text=True)
-    parser = html5lib.HTMLParser(namespaceHTMLElements=False, strict=False)
-    parser.parse(text)
-    faults = [code for _, code, _ in parser.errors if "unknown" not in code]
-    assert not faults, f"invalid HTML: {faults[:3]}"
-    page = Page(text)
+    page = Page(response.get_data(as_text=True))
+    check_parsed(page)
+    return page
+
+
+def check_parsed(page: Page) -> None:
+    """The same for a page that has been parsed."""
+    assert not page.faults, f"invalid HTML: {page.faults[:3]}"
     heading = page.one("h1")
     title = page.text(page.one("title"))
     assert title.startswith(page.text(heading)), (title, page.text(heading))
@@ -90,7 +94,6 @@ def check_page(response: TestResponse) -> Page:
             address = element.get(attribute) or ""
             outside = re.match(r"(https?:)?//", address)
             assert not outside or element.tag == "a", f"external request: {address}"
-    return page
 
 
 def _check_forms(page: Page) -> None:
