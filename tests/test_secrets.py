@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import zlib
+from base64 import b32decode as base32_decode
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +22,15 @@ from config import Settings
 from connectors.local import LocalConnector
 from extensions import db, queues
 from models import Delivery, DeliveryState, User, utcnow
-from services import deliveries, messages, passwords, sign_ins
+from services import (
+    deliveries,
+    messages,
+    passwords,
+    second_factors,
+    second_steps,
+    sign_ins,
+)
+from tests.support.authenticators import code_of
 from tests.support.factories import actor_for, find_customer, make_user
 from tests.support.pages import CheckingClient
 from tests.support.promises import passwords_in, start_welcome
@@ -287,3 +296,95 @@ def test_a_seal_ends_with_its_delivery(
         assert {row.state for row in rows} == {DeliveryState.SENT, DeliveryState.FAILED}
         assert [row for row in rows if row.seal or row.pending_hash] == []
         assert generated
+
+
+def test_no_second_factor_and_no_invitation_rests_anywhere(
+    app: Flask,
+    settings: Settings,
+    client: CheckingClient,
+    sign_in_as: Callable[[str], CheckingClient],
+    sink: SmtpSink,
+    work: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    factors, step = "/account/second-factors", "/login/second-step"
+    landlord = sign_in_as("landlord@foyer.example")
+    landlord.submit(f"{factors}/app/new")
+    secret = re.sub(r"\s", "", key_on(landlord.get(f"{factors}/app").text))
+    confirmed = code_of(secret, steps=-1)
+    wrong = landlord.submit(f"{factors}/app", {"code": "271828"})
+    with monkeypatch.context() as patch:
+        patch.setattr(second_factors, "note_added", fail)
+        assert landlord.submit(f"{factors}/app", {"code": confirmed}).status_code == 500
+    codes = RECOVERY_CODE.findall(landlord.submit(f"{factors}/app", {"code": confirmed}).text)
+    assert len(codes) == 10
+    pages = [landlord.get(factors)]
+    client.submit("/login", {"login": "landlord@foyer.example", "password": "foyer-demo-1"})
+    with client.session_transaction() as session:
+        half = session["second_step"]
+    used = codes[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(second_steps, "_begin", fail)
+        failed = client.submit(step, {"way": "recovery", "code": used})
+        assert failed.status_code == 500
+        pages.append(failed)
+    pages.append(client.submit(step, {"way": "recovery", "code": codes[1].replace("-", "x")}))
+    pages.append(client.submit(step, {"way": "recovery", "code": used}))
+    landlord.submit(
+        "/staff/invite",
+        {
+            "first_name": "Anna",
+            "last_name": "Berg",
+            "email": "anna.berg@foyer.example",
+            "language": "en",
+            "role": "operator",
+            "reach": "all",
+        },
+    )
+    work()
+    (link,) = {
+        found.group(1)
+        for mail in sink.mails
+        if (found := re.search(r"/staff/welcome/([\w-]+)", mail.text))
+    }
+    guest = app.test_client()
+    assert isinstance(guest, CheckingClient)
+    with monkeypatch.context() as patch:
+        patch.setattr(sign_ins, "begin_session", fail)
+        data = {"new": TYPED["forced"], "repeat": TYPED["forced"]}
+        assert guest.submit(f"/staff/welcome/{link}", data).status_code == 500
+    data = {"new": TYPED["chosen"], "repeat": TYPED["chosen"]}
+    assert guest.submit(f"/staff/welcome/{link}", data).status_code == 303
+    with app.app_context():
+        hay = Haystack()
+        add_database(hay, settings)
+        add_queue(hay, queues.connection)
+    hay.add("logs", caplog.text)
+    captured = capfd.readouterr()
+    hay.add("output", captured.out + captured.err)
+    for page in pages:
+        hay.add("pages", page.data)
+    assert wrong.status_code == 422
+    assert "users.login" in hay.find("anna.berg@foyer.example")
+    assert "forced" in caplog.text
+    bare = [code.replace("-", "") for code in codes]
+    typed = (TYPED["forced"], TYPED["chosen"])
+    for each in (secret, *codes, *bare, half, link, *typed):
+        assert hay.find(each) == [], f"a secret rests in {hay.find(each)}"
+    key = base32_decode(secret)
+    assert not any(key in value for values in hay.places.values() for value in values)
+    for mail in sink.mails:
+        assert secret not in mail.text
+        assert not any(code in mail.text for code in codes)
+
+
+RECOVERY_CODE = re.compile(r"(?:[a-z2-9]{4}-){5}[a-z2-9]{4}")
+
+
+def key_on(page: str) -> str:
+    found = re.search(r'id="totp-key"[^>]*>([A-Z2-7 ]+)<', page)
+    assert found
+    return found.group(1)

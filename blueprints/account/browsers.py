@@ -10,7 +10,7 @@ _BROWSERS = (
     ("Opera", r"\bOPR/|\bOpera\b"),
     ("Samsung Internet", r"\bSamsungBrowser/"),
     ("Firefox", r"\bFirefox/|\bFxiOS/"),
-    ("Chrome", r"\bChrome/|\bCriOS/|\bChromium/"),
+    ("Chrome", r"Chrome/|\bCriOS/|\bChromium/"),
     ("Safari", r"\bSafari/"),
     ("curl", r"^curl/"),
 )

@@ -135,15 +135,16 @@ def recovery_codes() -> Response:
     if not Form().validate_on_submit():
         return respond("account/make_recovery_codes.html", factors=factors)
     codes = second_factors.make_recovery_codes(current_actor(), current_user)
-    return _show_codes(codes, "Your new recovery codes")
+    return _show_codes(codes, "Your new recovery codes", replaced=True)
 
 
-def _show_codes(codes: list[str], title: str) -> Response:
+def _show_codes(codes: list[str], title: str, *, replaced: bool = False) -> Response:
     """The one page that shows them. It must not be kept by anything on its way."""
     response = respond(
         "account/recovery_codes.html",
         codes=codes,
         title=title,
+        replaced=replaced,
         on=home_for(current_user) if _is_forced() else url_for("second_factors.index"),
         forced=_is_forced(),
     )

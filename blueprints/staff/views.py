@@ -129,7 +129,7 @@ def show(user_id: int) -> Response:
         "staff/show.html",
         member=member,
         role=ROLE_WORDS[member.user.role],
-        language=LANGUAGES.get(member.user.language, member.user.language),
+        user_language=LANGUAGES.get(member.user.language, member.user.language),
         factors=None if is_invited else second_factors.list_factors(member.user),
         sessions=[] if is_invited else sign_in_sessions.list_sessions(member.user),
         is_oneself=member.user.id == actor.user_id,

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.installation import Installation, path_of
+from tests.browser.looking import Check
 from tests.browser.people import LANDLORD, NEW_PASSWORD, OpenPerson, Person
 from tests.support.authenticators import code_of
 
@@ -153,3 +154,51 @@ def test_what_a_browser_refuses_is_told(
     )
     page.get_by_role("button", name="Sign in with a passkey").click()
     expect(page.get_by_text("Nothing was done: no passkey was given")).to_be_visible()
+
+
+def test_the_pages_on_the_way(
+    installation: Installation, open_person: OpenPerson, check: Check
+) -> None:
+    email = "ida.lund@foyer.example"
+    landlord = open_person(LANDLORD)
+    landlord.expects(422)
+    landlord.sees_heading("Customers")
+    page = landlord.page
+    page.goto("/staff/invite")
+    page.get_by_role("button", name="Send the invitation").click()
+    check(page, "invite to the staff, refused")
+    page.get_by_role("link", name="Cancel").click()
+    landlord.sees_heading("Staff")
+    invite(landlord, email)
+    page.reload()
+    check(page, "somebody who is invited")
+    link = link_to(landlord, email)
+
+    ida = open_person()
+    page = ida.page
+    page.goto(link)
+    check(page, "choose a password as new staff")
+    choose_password(ida, link)
+    page.goto("/account/second-factors")
+    page.get_by_role("button", name="Set up an app").click()
+    check(page, "set up an authenticator app")
+    secret = page.locator("#totp-key").inner_text()
+    page.get_by_label("Code from the app").fill(code_of(secret, steps=-1))
+    page.get_by_role("button", name="Confirm").click()
+    ida.sees_heading("Keep your recovery codes")
+    check(page, "recovery codes")
+    page.goto("/account/second-factors")
+    check(page, "second factors")
+    page.goto("/account/second-factors/app/remove")
+    check(page, "remove the app")
+    page.goto(f"{installation.url.replace('127.0.0.1', 'localhost')}/login")
+    check(page, "sign in, with passkeys")
+    ida.fill_sign_in(email, NEW_PASSWORD)
+    ida.sees_heading("One more step")
+    check(page, "second step")
+    page.get_by_role("link", name="Use a recovery code instead").click()
+    check(page, "second step, recovery code")
+    page.get_by_role("link", name="Use the authenticator app instead").click()
+    page.get_by_label("Code").fill(code_of(secret))
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    ida.sees_heading("Customers")
