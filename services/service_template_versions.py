@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import aliased, joinedload, selectinload
+from sqlalchemy.orm import aliased, contains_eager, joinedload, selectinload
 
 from connectors import list_connectors
 from extensions import db
@@ -157,17 +157,21 @@ def list_templates(
     """A page of the templates in the order in which they are offered. Raises Forbidden."""
     is_archived = ServiceTemplate.archived_at.is_not(None)
     query = (
-        sa.select(ServiceTemplate, ServiceTemplateVersion)
-        .join(ServiceTemplateVersion, _is_newest())
+        sa.select(ServiceTemplateVersion)
+        .join(ServiceTemplate, _is_newest())
         .where(_in_scope(actor), is_archived if archived else ~is_archived)
         .options(
-            joinedload(ServiceTemplate.published_version),
+            contains_eager(ServiceTemplateVersion.template).joinedload(
+                ServiceTemplate.published_version
+            ),
             joinedload(ServiceTemplateVersion.group),
             selectinload(ServiceTemplateVersion.bundles),
         )
     )
     return keyset_page(
-        lambda statement: [Listed(*row) for row in db.session.execute(statement).all()],
+        lambda statement: [
+            Listed(version.template, version) for version in db.session.scalars(statement)
+        ],
         query,
         key=ServiceTemplate.position.expression,
         row_id=ServiceTemplate.id.expression,

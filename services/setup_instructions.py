@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import joinedload
@@ -29,8 +29,16 @@ _CUSTOMERS = table_of(Customer)
 _FILES = table_of(Attachment)
 _FACTS = (_FILES.c.id, _FILES.c.name, _FILES.c.name_key, _FILES.c.size)
 
-_Row = sa.Row[tuple[int, str, str, int]]
 T = TypeVar("T")
+
+
+class _Row(NamedTuple):
+    """What is known of a file without its content, in the order of `_FACTS`."""
+
+    id: int
+    name: str
+    name_key: str
+    size: int
 
 
 class Way(StrEnum):
@@ -276,13 +284,12 @@ def _find(files: list[_Row], file_id: int) -> _Row:
 
 
 def _files_of(connection: sa.Connection, customer_id: int) -> list[_Row]:
-    return list(
-        connection.execute(
-            sa.select(*_FACTS)
-            .where(_FILES.c.customer_id == customer_id)
-            .order_by(_FILES.c.position, _FILES.c.id)
-        ).all()
+    found = connection.execute(
+        sa.select(*_FACTS)
+        .where(_FILES.c.customer_id == customer_id)
+        .order_by(_FILES.c.position, _FILES.c.id)
     )
+    return [_Row(*row) for row in found]
 
 
 def _change(customer: Customer, work: Callable[[sa.Connection, int, str], T]) -> T:

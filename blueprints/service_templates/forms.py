@@ -20,7 +20,7 @@ from wtforms.widgets import CheckboxInput, ListWidget
 
 from blueprints.forms import LARGEST_ID, Form
 from blueprints.parameters.forms import parse_number
-from blueprints.setup.forms import NothingSent, visible
+from blueprints.setup.forms import visible
 from config import LANGUAGES
 from models import Audience, EmailTemplate, TemplateKind
 from services.countries import list_time_zones
@@ -38,6 +38,13 @@ from services.service_template_versions import (
 OPTION_PARTS = tuple(each.name for each in fields(TypedOption))
 _OPTION_FIELD = re.compile(rf"option_([0-9]{{1,2}})_({'|'.join(OPTION_PARTS)})")
 _ACT = re.compile(r"(add|remove|up|down)(?:-([0-9]{1,2}))?")
+
+
+class _NothingSent(Form.Meta):
+    """For a form that shows what is kept, although the request sends another."""
+
+    def wrap_formdata(self, _form: Any, _formdata: Any) -> Any:
+        return None
 
 
 class _BoxesField(SelectMultipleField):  # type: ignore[misc]
@@ -133,7 +140,7 @@ def _form_class(options: int, *, is_sent: bool = False) -> type[_TemplateForm]:
 
     Unless it `is_sent`, what the request sends is none of its concern.
     """
-    made: dict[str, Any] = {} if is_sent else {"Meta": NothingSent}
+    made: dict[str, Any] = {} if is_sent else {"Meta": _NothingSent}
     for place in range(options):
         prefix, this = f"option_{place}_", f"Option {place + 1}"
         made |= {

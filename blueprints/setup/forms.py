@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from wtforms import FileField, HiddenField, TextAreaField
 
@@ -18,13 +17,6 @@ def visible(text: str) -> str:
     return _UNSEEN.sub("\ufffd", text)
 
 
-class NothingSent(Form.Meta):
-    """For a form that shows what is kept, although the request sends another."""
-
-    def wrap_formdata(self, _form: Any, _formdata: Any) -> Any:
-        return None
-
-
 class TextForm(Form):
     """The text; `version` is that of the setup instructions as they were seen."""
 
@@ -35,12 +27,6 @@ class TextForm(Form):
     def seen(self) -> int:
         """-1, which no version is, for what is no number."""
         return parse_number(self.version.data)
-
-
-class KeptTextForm(TextForm):
-    """The same with what is kept."""
-
-    Meta = NothingSent
 
 
 class FileForm(Form):

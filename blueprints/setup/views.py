@@ -8,7 +8,7 @@ from blueprints.downloads import file_download
 from blueprints.forms import LARGEST_ID, apply_refusal
 from blueprints.htmx import go, respond
 from blueprints.security import current_actor, customer_page, takes_files
-from blueprints.setup.forms import FileForm, KeptTextForm, TextForm, visible
+from blueprints.setup.forms import FileForm, TextForm, visible
 from config import Settings
 from models import Customer
 from services import setup_instructions
@@ -128,7 +128,7 @@ def _show(
     total = sum(each.size for each in files)
     if form is None:
         saved = {"text": customer.setup_instructions, "version": str(customer.setup_version)}
-        form = KeptTextForm(data=saved)
+        form = TextForm(formdata=None, data=saved)
     form.text.data = visible(form.text.data or "")
     return respond(
         "setup/index.html",

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.installation import Tenant
 from tests.browser.people import LANDLORD, OpenPerson
-from tests.browser.test_accessibility import Check, check, scheme  # noqa: F401 - fixtures
 from tests.support.attachments import PDF, PNG
 
 pytestmark = pytest.mark.xdist_group("journeys")
 
 
 def test_files_are_attached_and_a_service_template_is_made(
-    tenant: Tenant,
-    open_person: OpenPerson,
-    check: Check,  # noqa: F811
-    scheme: str,  # noqa: F811
+    tenant: Tenant, open_person: OpenPerson, check: Callable[..., None]
 ) -> None:
-    landlord = open_person(LANDLORD, color_scheme=scheme)
+    landlord = open_person(LANDLORD)
     landlord.expects(422)
     page = landlord.page
 
@@ -41,11 +39,11 @@ def test_files_are_attached_and_a_service_template_is_made(
     check(page, "setup instructions, refused, asking")
 
     page.goto("/service-templates/new")
-    page.get_by_label("Name", exact=True).fill(f"Bakery {scheme}")
+    page.get_by_label("Name", exact=True).fill("Bakery")
     page.get_by_role("button", name="Add an option").click()
     option = page.get_by_role("group", name="Option 1")
     expect(option).to_be_focused()
-    expect(page.get_by_label("Name", exact=True)).to_have_value(f"Bakery {scheme}")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("Bakery")
     option.get_by_label("Label").fill("Ovens")
     option.get_by_label("Kind").select_option(label="A number")
     expect(option.get_by_label("Choices")).to_be_hidden()
@@ -57,13 +55,13 @@ def test_files_are_attached_and_a_service_template_is_made(
     page.get_by_label("Group").select_option(index=1)
     page.get_by_role("group", name="Bundles").get_by_role("checkbox").first.check()
     page.get_by_role("button", name="Save", exact=True).click()
-    landlord.sees_heading(f"Bakery {scheme}")
+    landlord.sees_heading("Bakery")
     page.get_by_label("Who may pick it").select_option(label="Staff only")
     page.get_by_role("button", name="Publish version 1").click()
     expect(page.locator("#toasts")).to_contain_text("offered to staff alone")
     check(page, "service template")
     page.get_by_role("link", name="Version 1", exact=True).click()
-    landlord.sees_heading(f"Version 1 of Bakery {scheme}")
+    landlord.sees_heading("Version 1 of Bakery")
     check(page, "version of a service template")
     page.goto("/service-templates")
     check(page, "service templates")

@@ -24,10 +24,7 @@ ADMIN = "prpkeAdmin@kenton-electronics.com"
 
 
 def files_of(mail: SinkMail) -> list[tuple[str | None, bytes]]:
-    return [
-        (part.get_filename(), part.get_payload(decode=True))
-        for part in mail.message.iter_attachments()
-    ]
+    return [(part.get_filename(), part.get_content()) for part in mail.message.iter_attachments()]
 
 
 def delivery_of(mailing_id: int) -> Delivery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import re
+from email.message import EmailMessage
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,10 +28,16 @@ def whole(files: list[AttachedFile]) -> bytes:
     return render(prepare().before_attachments) + wire_parts(files)
 
 
+def content_of(part: EmailMessage) -> bytes:
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    return content
+
+
 def attached(wire: bytes) -> list[tuple[str, str, bytes]]:
     message = email.message_from_bytes(wire, policy=email.policy.SMTP)
     return [
-        (part.get_filename() or "", part.get_content_type(), part.get_payload(decode=True))
+        (part.get_filename() or "", part.get_content_type(), content_of(part))
         for part in message.walk()
         if part.get_content_disposition() == "attachment"
     ]
