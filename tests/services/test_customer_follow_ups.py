@@ -23,10 +23,12 @@ from models import (
     DeliveryState,
     DirectDebit,
     GeneralParameters,
+    ImportRowState,
     LocalPlatformAccount,
     LocalPlatformTenant,
     Mailing,
     MailingState,
+    PermissionProfile,
     RequestState,
     Role,
     SelectedUser,
@@ -34,6 +36,9 @@ from models import (
     SkipReason,
     SubscriptionRequest,
     User,
+    UserImport,
+    UserImportPiece,
+    UserImportRow,
     UserStatus,
     utcnow,
 )
@@ -169,6 +174,25 @@ def test_nothing_personal_of_a_deleted_customer_is_left(app_context: Flask) -> N
         mandate="M-1",
         mandate_signed_on=date(2026, 11, 2),
     )
+    upload = save(
+        UserImport(
+            customer_id=customer.id,
+            actor_login="x",
+            file_name="quixotic.csv",
+            file_bytes=1,
+            kind="csv",
+            created_by_id=users[0].id,
+        )
+    )
+    save(UserImportPiece(import_id=upload.id, position=1, content=b"Quixotica"))
+    save(
+        UserImportRow(
+            import_id=upload.id, position=1, state=ImportRowState.ADDED, cells=["Quixotica"]
+        )
+    )
+    profile = save(PermissionProfile(customer_id=customer.id, name="Quixotic", name_key="quixotic"))
+    save(users[2]).profile_id = profile.id
+    users[2].role = Role.SUPERVISOR
     request = save(
         SubscriptionRequest(
             state=RequestState.COMPLETED,
