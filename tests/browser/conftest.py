@@ -11,14 +11,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import ViewportSize
+from playwright.sync_api import Page
 
 from tests.browser.installation import Installation, Tenant
+from tests.browser.looking import DESKTOP, Check, look_at
 from tests.browser.people import OpenPerson, Person
 from tests.support.databases import Templates
 from tools import chromium
 
-DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 _FLAGS = (
     "--no-sandbox",
     "--disable-quic",
@@ -30,7 +30,7 @@ _FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
 
-MakeInstallation = Callable[[str], AbstractContextManager[Installation]]
+MakeInstallation = Callable[..., AbstractContextManager[Installation]]
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +51,9 @@ def _make_installation(
     _templates: Callable[[str], Templates], tmp_path_factory: pytest.TempPathFactory
 ) -> MakeInstallation:
     @contextmanager
-    def make(engine: str) -> Iterator[Installation]:
+    def make(engine: str, kind: str = "demo") -> Iterator[Installation]:
         with (
-            _templates(engine).copy("demo") as url,
+            _templates(engine).copy(kind) as url,
             Installation(url, tmp_path_factory.mktemp("f")) as made,
         ):
             yield made
@@ -84,6 +84,15 @@ def each_installation(
 
 
 @pytest.fixture
+def empty_installation(
+    browser_type_launch_args: dict[str, Any], _make_installation: MakeInstallation
+) -> Iterator[Installation]:
+    """Foyer on SQLite as it is after its migrations, without anybody in it."""
+    with _make_installation("sqlite", "empty") as made:
+        yield made
+
+
+@pytest.fixture
 def tenant(installation: Installation) -> Tenant:
     """A customer with 30 users."""
     return installation.add_tenant()
@@ -109,3 +118,15 @@ def open_person(new_context: Any, request: pytest.FixtureRequest) -> Iterator[Op
     yield open_one
     for person in opened:
         person.check_clean()
+
+
+@pytest.fixture
+def check() -> Iterator[Check]:
+    """`check(page, name)`: look at a page in both themes and widths; all faults are told last."""
+    faults: list[str] = []
+
+    def look(page: Page, name: str, *, without: tuple[str, ...] = ()) -> None:
+        faults.extend(look_at(page, name, without=without))
+
+    yield look
+    assert not faults, "\n" + "\n".join(faults)

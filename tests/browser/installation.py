@@ -171,6 +171,20 @@ class Installation:
         finally:
             self.start_mail()
 
+    def run_command(self, *arguments: str, typed: str = "") -> str:
+        """What `flask --app app …` says on this installation's machine; `typed` is its input."""
+        done = subprocess.run(
+            _flask(*arguments),
+            cwd=ROOT,
+            env=self._environment,
+            input=typed,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     # What tests prepare and look up behind the pages
 
     def add_tenant(self, users: int = 30) -> Tenant:

@@ -1,20 +1,19 @@
-"""Every page without a violation that axe knows, light and dark, on a desk and on a phone."""
+"""Pages in states that only people bring them to, without a violation that axe knows.
+
+Every page as a link opens it is looked at by test_crawl.py.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import expect
 
 from extensions import db
 from models import RequestState, StartRule, User, WebhookAttempt, utcnow
-from tests.browser.conftest import DESKTOP
 from tests.browser.installation import Installation, Tenant
+from tests.browser.looking import Check
 from tests.browser.people import ADMIN, AUDITOR, LANDLORD, OPERATOR, OpenPerson, Person
 from tests.support.requests import make_request, make_service_template
 from tests.support.smtp_sink import SmtpSink, Stage
@@ -22,71 +21,8 @@ from tests.support.webhooks import make_endpoint, make_message
 
 pytestmark = pytest.mark.xdist_group("pages")
 
-PHONE: ViewportSize = {"width": 390, "height": 844}
-_AXE = Axe()
-# Mails stand in frames without scripts, where axe cannot go; they are checked on their own.
-_OPTIONS = {"resultTypes": ["violations"], "iframes": False}
 
-# What makes the page scroll sideways; what scrolls by itself or is cut off does not.
-TOO_WIDE = """() => {
-  const room = document.documentElement.clientWidth;
-  if (document.documentElement.scrollWidth <= room) return [];
-  const flows = (each) => each === document.body
-    || (getComputedStyle(each).overflowX === "visible" && flows(each.parentElement));
-  return [...document.body.querySelectorAll("*")]
-    .filter((each) => each.checkVisibility() && each.getBoundingClientRect().right > room + 1)
-    .filter((each) => flows(each.parentElement))
-    .map((each) => `${each.tagName}.${each.className} ${each.getBoundingClientRect().right}`)
-    .slice(0, 5);
-}"""
-
-SETTLED = """() =>
-  Promise.all(document.getAnimations().map((each) => each.finished.catch(() => {})))"""
-
-Check = Callable[..., None]
-
-
-@pytest.fixture(params=["light", "dark"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    """What the machine of the reader prefers."""
-    chosen: str = request.param
-    return chosen
-
-
-@pytest.fixture
-def open_person(open_person: OpenPerson, scheme: str) -> OpenPerson:
-    return partial(open_person, color_scheme=scheme)
-
-
-@pytest.fixture
-def check() -> Iterator[Check]:
-    """`check(page, name)`: look at a page on both screens; the faults are told at the end."""
-    faults: list[str] = []
-
-    def look(page: Page, name: str, *, without: tuple[str, ...] = ()) -> None:
-        page.wait_for_load_state()
-        for viewport in (PHONE, DESKTOP):
-            page.set_viewport_size(viewport)
-            page.evaluate(SETTLED)
-            where = f"{name}, {viewport['width']} px"
-            faults.extend(f"{where}: too wide: {each}" for each in page.evaluate(TOO_WIDE))
-            faults.extend(f"{where}: {each}" for each in _violations(page, without))
-
-    yield look
-    assert not faults, "\n" + "\n".join(faults)
-
-
-def _violations(page: Page, without: tuple[str, ...]) -> list[str]:
-    options = {**_OPTIONS, "rules": {name: {"enabled": False} for name in without}}
-    found: list[dict[str, Any]] = _AXE.run(page, options=options).response["violations"]
-    return [
-        f"{each['id']}: {node['target']} {node['failureSummary']}"
-        for each in found
-        for node in each["nodes"][:3]
-    ]
-
-
-def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check, scheme: str) -> None:
+def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check) -> None:
     person = open_person()
     person.expects(404, 410, 422)
     page = person.page
@@ -103,17 +39,16 @@ def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check, scheme:
     check(page, "link that no longer works")
     page.goto("/nowhere")
     check(page, "not found")
-    other = "Dark" if scheme == "light" else "Light"
     page.goto("/login")
-    page.get_by_role("button", name=f"{other} theme").click()
-    expect(page.locator("html")).to_have_attribute("data-theme", other.lower())
-    check(page, f"sign in, {other.lower()} by choice")
+    page.get_by_role("button", name="Dark theme").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    check(page, "sign in, dark by choice")
 
 
 def test_the_pages_of_getting_in(
-    installation: Installation, open_person: OpenPerson, check: Check, scheme: str
+    installation: Installation, open_person: OpenPerson, check: Check
 ) -> None:
-    email = f"{scheme}@getting-in.example"
+    email = "looking@getting-in.example"
     person = open_person()
     person.expects(410, 422)
     page = person.page
@@ -145,7 +80,7 @@ def test_the_pages_of_getting_in(
     check(page, "invitations, none found")
     page.goto("/tenant-registration/invitations/new")
     check(page, "invite")
-    long_one = f"{'long.' * 10}name@a-domain-that-is-long-{scheme}.example"
+    long_one = f"{'long.' * 10}name@a-domain-that-is-as-long.example"
     page.get_by_label("E-mail address", exact=True).fill(long_one)
     page.get_by_role("button", name="Send the invitation").click()
     operator.sees_heading("Invitations")
@@ -283,7 +218,7 @@ def test_suppressed_addresses(open_person: OpenPerson, check: Check) -> None:
     check(page, "suppressed addresses, none found")
 
 
-def test_pages_of_api_credentials(open_person: OpenPerson, check: Check, scheme: str) -> None:
+def test_pages_of_api_credentials(open_person: OpenPerson, check: Check) -> None:
     landlord = open_person(LANDLORD)
     landlord.expects(422)
     page = landlord.page
@@ -294,7 +229,7 @@ def test_pages_of_api_credentials(open_person: OpenPerson, check: Check, scheme:
     page.get_by_role("button", name="Make the credential").click()
     expect(page.get_by_role("alert")).to_be_visible()
     check(page, "new credential, refused")
-    name = f"{'a-long-name-' * 4}{scheme}"
+    name = "a-long-name-" * 4 + "indeed"
     page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("Description").fill("What it is for is a long story. " * 5)
     for scope in ("Read", "Write", "Send"):
@@ -339,12 +274,12 @@ def test_pages_of_api_credentials(open_person: OpenPerson, check: Check, scheme:
 
 
 def test_pages_of_webhooks(
-    installation: Installation, open_person: OpenPerson, check: Check, scheme: str
+    installation: Installation, open_person: OpenPerson, check: Check
 ) -> None:
     with installation.app.app_context():
-        address = f"https://hooks.example.com/{scheme}/a-path-that-is-as-long-as-some-are?token=abc"
+        address = "https://hooks.example.com/looked/a-path-that-is-as-long-as-some-are?token=abc"
         endpoint = make_endpoint(address, failing_since=utcnow(), description="Our CRM. " * 20)
-        disabled = make_endpoint(f"https://{scheme}.example.com/", disabled_at=utcnow())
+        disabled = make_endpoint("https://looked.example.com/", disabled_at=utcnow())
         body = '{"type":"endpoint.test","data":{"words":"' + "long " * 60 + '"}}'
         message = make_message(endpoint, attempts=2, body=body)
         waiting = make_message(endpoint)
