@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,6 +34,7 @@ from models import (
 )
 from models.users import ADMINISTRATORS, LONG_AGO, SUPERVISORS, never_first
 from services.actors import Actor, Permission
+from services.bulk_rows import among_ids, ids_parameter
 from services.errors import InvalidInput, NotFound
 from services.paging import Page, keyset_page
 from services.transactions import upsert
@@ -197,31 +199,38 @@ def _found_by_prefix(customer: Customer, term: str) -> sa.Select[tuple[int]]:
 
 def list_bundles_of(customer: Customer) -> list[Bundle]:
     """The bundles assigned to the customer, by name."""
-    return list(
-        db.session.scalars(
-            sa.select(Bundle)
-            .join(CustomerBundle, CustomerBundle.bundle_id == Bundle.id)
-            .where(CustomerBundle.customer_id == customer.id)
-            .order_by(Bundle.name)
-        )
-    )
+    return list(db.session.scalars(_BUNDLES_OF, {"customer": customer.id}))
+
+
+_BUNDLES_OF = (
+    sa.select(Bundle)
+    .join(CustomerBundle, CustomerBundle.bundle_id == Bundle.id)
+    .where(CustomerBundle.customer_id == sa.bindparam("customer"))
+    .order_by(Bundle.name)
+)
 
 
 def find_open_welcome_mails(user_ids: Sequence[int]) -> set[int]:
     """Which of these users have a welcome mail on its way."""
     if not user_ids:
         return set()
-    return set(
-        db.session.scalars(
-            sa.select(Delivery.user_id)
-            .join(Mailing, Mailing.id == Delivery.mailing_id)
-            .join(EmailTemplateVersion, EmailTemplateVersion.id == Mailing.template_version_id)
-            .join(EmailTemplate, EmailTemplate.id == EmailTemplateVersion.template_id)
-            .where(
-                Delivery.user_id.in_(user_ids),
-                Delivery.state.in_([DeliveryState.QUEUED, DeliveryState.SENDING]),
-                EmailTemplate.kind == TemplateKind.WELCOME,
-            )
+    connection = db.session.connection()
+    statement = _open_welcome_mails(connection.dialect.name)
+    return set(connection.scalars(statement, {"ids": ids_parameter(connection, user_ids)}))
+
+
+@cache
+def _open_welcome_mails(dialect: str) -> sa.Select[int]:
+    """Built once: building takes longer than asking."""
+    return (
+        sa.select(Delivery.user_id)
+        .join(Mailing, Mailing.id == Delivery.mailing_id)
+        .join(EmailTemplateVersion, EmailTemplateVersion.id == Mailing.template_version_id)
+        .join(EmailTemplate, EmailTemplate.id == EmailTemplateVersion.template_id)
+        .where(
+            among_ids(dialect, Delivery.user_id.expression),
+            Delivery.state.in_([DeliveryState.QUEUED, DeliveryState.SENDING]),
+            EmailTemplate.kind == TemplateKind.WELCOME,
         )
     )
 
