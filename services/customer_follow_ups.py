@@ -122,7 +122,8 @@ def begin_due_deletions() -> int:
 
 
 def _is_over(now: Any) -> sa.ColumnElement[bool]:
-    return _CUSTOMERS.c.delete_after <= now
+    over: sa.ColumnElement[bool] = _CUSTOMERS.c.delete_after <= now
+    return over
 
 
 def _begin(connection: sa.Connection, customer_id: int) -> bool:

@@ -83,7 +83,7 @@ def get_group(actor: Actor, groupno: int) -> Group:
 
 
 def count_customers(group: Group) -> GroupCounts:
-    def count(*which: sa.ColumnElement[bool]) -> CappedCount:
+    def count(*which: sa.ColumnElement[bool] | sa.TextClause) -> CappedCount:
         return count_up_to(
             sa.select(_CUSTOMERS.c.id).where(_CUSTOMERS.c.group_id == group.id, *which)
         )

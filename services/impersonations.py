@@ -105,12 +105,13 @@ def begin(
         )
     chosen = offered[user_id]
     until = utcnow() + LASTS
-    begun = db.session.execute(
+    begun = db.session.scalar(
         sa.update(SignInSession)
         .where(SignInSession.id == session.id, SignInSession.behalf_id.is_(None))
         .values(behalf_id=chosen.id, behalf_until=until)
+        .returning(SignInSession.id)
     )
-    if not begun.rowcount:
+    if begun is None:
         db.session.rollback()
         raise Conflict("You are signed in as somebody else already. Return to yourself first.")
     _forget_selections([session.id])
@@ -208,17 +209,22 @@ def _read(which: Sequence[sa.ColumnElement[bool]]) -> list[tuple[int, Impersonat
         .order_by(SignInSession.id)
         .limit(_MOST_AT_ONCE)
     ).all()
-    return [(row[0], Impersonation(row[2], row[3], row[4], row[1])) for row in rows]
+    return [
+        (session_id, Impersonation(who, whom, customer, until))
+        for session_id, until, who, whom, customer in rows
+        if until is not None
+    ]
 
 
 def _end(session_id: int, found: Impersonation, address: str, why: str) -> None:
     """Written once, whoever ends it at the same moment."""
-    ended = db.session.execute(
+    ended = db.session.scalar(
         sa.update(SignInSession)
         .where(SignInSession.id == session_id, SignInSession.behalf_id == found.administrator.id)
         .values(behalf_id=None, behalf_until=None)
+        .returning(SignInSession.id)
     )
-    if ended.rowcount:
+    if ended is not None:
         _forget_selections([session_id])
         _record(found, "impersonation.ended", address, why=why)
 

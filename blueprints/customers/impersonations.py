@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, flash, request, url_for
 
 from blueprints.customers.forms import AdministratorForm
@@ -34,7 +36,7 @@ def begin(customer: Customer) -> Response:
     form.administrator.choices = {
         str(each.id): f"{each.full_name}, {each.login}" for each in offered
     }
-    context = {
+    context: dict[str, Any] = {
         "customer": customer,
         "minutes": int(impersonations.LASTS.total_seconds() // 60),
     }

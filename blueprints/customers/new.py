@@ -78,12 +78,13 @@ def _read_order(
     chosen = parse_choice(typed.get("template"))
     version = next((each for each in offered if each.template_id == chosen), None)
     options: dict[str, OptionValue] = {}
-    for option in version.options if version is not None else ():
-        text = typed.get(option_field(version, option), "")
-        try:
-            options[option.name] = service_templates.check_option(version, option, text)
-        except InvalidInput as error:
-            faults.append((error.field, error.message))
+    if version is not None:
+        for option in version.options:
+            text = typed.get(option_field(version, option), "")
+            try:
+                options[option.name] = service_templates.check_option(version, option, text)
+            except InvalidInput as error:
+                faults.append((error.field, error.message))
     values = {name: form[name].data or "" for name in _NAMES}
     return Order(template=chosen or 0, values=values, options=options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, Response, flash, url_for
 
@@ -94,7 +95,8 @@ def delete(customer: Customer) -> Response:
     if customer.is_closing:
         return _too_late(customer, f"{customer.name} is being deleted already.")
     form = DeleteForm()
-    page, context = "customers/delete.html", {"days": get_settings().customer_grace_days}
+    page = "customers/delete.html"
+    context: dict[str, Any] = {"days": get_settings().customer_grace_days}
     if not form.validate_on_submit():
         status = 422 if form.errors else 200
         return respond(page, form=form, customer=customer, status=status, **context)

@@ -10,7 +10,7 @@ from flask import Flask
 
 from blueprints.security import access_demanded
 from extensions import db
-from models import AuditEvent, GeneralParameters, SignInSession, utcnow
+from models import AuditEvent, GeneralParameters, SignInSession, UserStatus, utcnow
 from tests.support.factories import find_customer, find_user
 from tests.support.pages import CheckingClient, Page
 
@@ -153,7 +153,7 @@ def test_what_was_meant_as_somebody_else_is_not_done_as_oneself(
 
 def test_it_ends_when_the_member_of_staff_is_suspended(app: Flask, client: CheckingClient) -> None:
     with app.app_context():
-        find_user(OPERATOR).status = "suspended"
+        find_user(OPERATOR).status = UserStatus.SUSPENDED
         db.session.commit()
     response = client.get("/customers/CQ001")
     assert response.location == "/login?next=/customers/CQ001"

@@ -97,7 +97,7 @@ def test_states_and_bundles_are_filters(app_context: Flask) -> None:
     customer_states.suspend_customer(actor, made["b"], reason="x")
     customer_states.delete_customer(actor, made["d"], typed_web_id=made["d"].web_id, reason="x")
     for each in (operator_of(group), EVERYTHING):
-        only = {"group_id": group.id}
+        only: dict[str, Any] = {"group_id": group.id}
         assert names(each, **only) == ["a", "b", "c", "d"]
         assert names(each, **only, state=CustomerState.ACTIVE) == ["a", "c"]
         assert names(each, **only, state=CustomerState.SUSPENDED) == ["b", "d"]
@@ -121,7 +121,7 @@ def test_copies_that_stand_with_assignments_follow_the_customer(app_context: Fla
     assert names(operator_of(first), bundle_id=bundle.id) == []
     assert names(operator_of(second), bundle_id=bundle.id) == ["Mover"]
     customer_states.suspend_customer(actor_for(LANDLORD), customer, reason="x")
-    suspended = {"bundle_id": bundle.id, "state": CustomerState.SUSPENDED}
+    suspended: dict[str, Any] = {"bundle_id": bundle.id, "state": CustomerState.SUSPENDED}
     assert names(operator_of(second), **suspended) == ["Mover"]
     rows = db.session.execute(
         sa.select(CustomerBundle.name_key, CustomerBundle.group_id, CustomerBundle.status).where(
@@ -326,4 +326,4 @@ def test_a_page_of_twenty_groups_looks_at_few_rows(app_context: Flask) -> None:
 
     walk(plan["Plan"])
     assert sum(looked_at) <= 20 * 2 * 26 + 26
-    assert db.session.scalar(sa.select(sa.func.count()).select_from(Customer)) > 6000
+    assert (db.session.scalar(sa.select(sa.func.count()).select_from(Customer)) or 0) > 6000

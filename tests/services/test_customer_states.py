@@ -19,6 +19,7 @@ from models import (
     Delivery,
     DeliveryState,
     LocalPlatformTenant,
+    ResetLink,
     Role,
     SignInSession,
     SkipReason,
@@ -121,7 +122,7 @@ def test_links_open_nothing_while_the_customer_is_suspended(app_context: Flask) 
     link_id = reset_links.request_reset(user.login, address="192.0.2.1")
     assert link_id is not None
     token = "a-token"
-    db.session.execute(sa.update(reset_links.ResetLink).values(token_hash=reset_links._hash(token)))
+    db.session.execute(sa.update(ResetLink).values(token_hash=reset_links._hash(token)))
     db.session.commit()
     assert reset_links.find_link(token) is not None
     suspend(customer)
@@ -195,8 +196,7 @@ def test_a_deletion_keeps_everybody_out_until_it_is_taken_back(app_context: Flas
     assert not may_sign_in(user)
     assigned = sa.select(CustomerBundle.status).where(CustomerBundle.bundle_id == bundle.id)
     assert db.session.scalar(assigned) is CustomerStatus.SUSPENDED
-    restore(customer)
-    assert customer.status is CustomerStatus.ACTIVE
+    assert restore(customer).status is CustomerStatus.ACTIVE
     assert customer.delete_after is None
     assert may_sign_in(user)
     db.session.expire_all()
@@ -217,8 +217,7 @@ def test_a_customer_suspended_for_itself_is_so_again_after_its_restoring(
     assert customer.status is CustomerStatus.SUSPENDED
     assert customer.suspended_reason == "unpaid"
     assert not customer.is_closing
-    resume(customer)
-    assert customer.status is CustomerStatus.ACTIVE
+    assert resume(customer).status is CustomerStatus.ACTIVE
 
 
 def test_each_step_asks_for_the_state_that_it_leads_from(app_context: Flask) -> None:
