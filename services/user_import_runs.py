@@ -450,7 +450,7 @@ class Slice:
         if not rows:
             return 0
         connection = db.session.connection()
-        unused = _find_unused(connection, customer, [row.user_id for row in rows])
+        unused = _find_unused(connection, imported, [row.user_id for row in rows])
         ids = list(unused)
         if ids:
             _wipe_users(connection, ids)
@@ -528,9 +528,12 @@ def _update_users(
 
 
 def _find_unused(
-    connection: sa.Connection, customer: Customer, user_ids: Sequence[int]
+    connection: sa.Connection, imported: UserImport, user_ids: Sequence[int]
 ) -> dict[int, str]:
-    """Logins by id of those users who are as they were added: unchanged, never mailed, never in."""
+    """Logins by id of those users who are as they were added: unchanged, never mailed, never in.
+
+    Of administrators and supervisors only where whoever undoes the import may touch them.
+    """
     users = _USERS.c
     referring = [
         sa.select(table_of(model).c.user_id).where(table_of(model).c.user_id == users.id)
@@ -538,7 +541,8 @@ def _find_unused(
     ]
     query = sa.select(users.id, users.login).where(
         users.id.in_(user_ids),
-        users.customer_id == customer.id,
+        users.customer_id == imported.customer_id,
+        users.role == Role.USER if imported.only_users else sa.true(),
         users.version == 1,
         users.password_hash.is_(None),
         users.unconfirmed_hash.is_(None),

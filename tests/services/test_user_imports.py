@@ -26,7 +26,7 @@ from models import (
     utcnow,
 )
 from services import user_import_files, user_import_runs, user_imports
-from services.actors import Actor
+from services.actors import Actor, Permission
 from services.csv_export import stream_csv
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
 from services.user_exports import EXPORT_HEADER, export_users
@@ -436,6 +436,23 @@ def test_cancelling_leaves_what_was_added_and_undoing_takes_it_back(
     assert (wiped.first_name, wiped.last_name, wiped.email, wiped.bundle_id) == ("", "", "", None)
     again = imported(alice, kenton, csv_file(*people(10)), updates=True)
     assert (again.added, again.unchanged) == (8, 2)
+
+
+def test_a_supervisor_takes_back_users_alone(alice: Actor, kenton: Customer) -> None:
+    content = csv_file(
+        ("adele", "Imported", "Administrator", BUNDLE),
+        ("bert", "Imported", "User", BUNDLE),
+        headings=("User name", "Surname", "Role", "Bundle"),
+    )
+    found = imported(alice, kenton, content)
+    profile = make_profile(kenton, *map(str, Permission))
+    supervisor = make_user(kenton, role=Role.SUPERVISOR, profile_id=profile.id)
+    user_imports.undo_import(actor_for(supervisor.login), kenton, found.id)
+    work()
+    (left,) = users_named(kenton)
+    assert left.role is Role.CUSTOMER_ADMIN
+    found = user_imports.get_import(alice, kenton, found.id)
+    assert (found.undone, found.kept) == (1, 1)
 
 
 def test_nobody_who_was_mailed_can_be_undone(alice: Actor, kenton: Customer) -> None:
