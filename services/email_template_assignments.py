@@ -78,6 +78,8 @@ def list_assigned(
             query = query.where(sa.or_(*_begins_with(term)))
     elif term:
         return _search_many(actor, template.id, term, size, cursor)
+    elif not actor.all_groups:
+        return _walk_groups(actor, template.id, size, cursor)
     else:
         query = query.where(_has(template.id))
     return keyset_page(
@@ -91,23 +93,50 @@ def list_assigned(
     )
 
 
+def _walk_groups(actor: Actor, template_id: int, size: int, cursor: str) -> Page[Customer]:
+    """The actor's groups one by one, so that the customers of others are not walked over."""
+    mine = customers_in_scope(actor)
+    strands = [
+        Strand(
+            sa.select(_C.id).where(_C.group_id == group_id, mine, _has(template_id)),
+            _C.name_key,
+            _C.id,
+        )
+        for group_id in db.session.scalars(groups_of(actor)).all()
+    ]
+    return merged_page(
+        lambda statement: db.session.execute(statement).all(),
+        strands,
+        load=_load,
+        size=size,
+        cursor=cursor,
+    )
+
+
 def _search_many(
     actor: Actor, template_id: int, term: str, size: int, cursor: str
 ) -> Page[Customer]:
     """The names that begin with `term` in their order, merged with what matches otherwise."""
     mine = customers_in_scope(actor)
     by_name, *others = _begins_with(term)
+    ordered_by = (_C.web_id, _C.short_name_key, _C.upn_suffix)
     found = [
         sa.select(
-            sa.select(_C.id).where(mine, each).order_by(_C.id).limit(SEARCH_CAP).subquery().c.id
+            sa.select(_C.id).where(mine, each).order_by(column).limit(SEARCH_CAP).subquery().c.id
         )
-        for each in others
+        for column, each in zip(ordered_by, others, strict=True)
     ]
     ids = list(dict.fromkeys(db.session.scalars(sa.union_all(*found))))
-    otherwise = among(db.session.connection(), _C.id, ids)
+    # Materialized: PostgreSQL would walk all customers by name rather than sort the few.
+    otherwise = (
+        sa.select(_C.id, _C.name_key)
+        .where(among(db.session.connection(), _C.id, ids), ~by_name, _has(template_id))
+        .cte("otherwise")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
     strands = [
         Strand(sa.select(_C.id).where(mine, by_name, _has(template_id)), _C.name_key, _C.id),
-        Strand(sa.select(_C.id).where(otherwise, ~by_name, _has(template_id)), _C.name_key, _C.id),
+        Strand(sa.select(otherwise.c.id), otherwise.c.name_key, otherwise.c.id),
     ]
     return merged_page(
         lambda statement: db.session.execute(statement).all(),

@@ -24,7 +24,7 @@ from models import (
 from services.actors import Actor, Permission, groups_of
 from services.errors import Forbidden, NotFound
 
-MOST_LOOKED_AT = 10_000
+MOST_LOOKED_AT = 1000
 """Customers of a template whose groups are looked at before an operator may change it."""
 
 EVERYBODYS = "Welcome mails and password resets reach customers of all groups."

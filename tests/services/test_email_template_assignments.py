@@ -224,6 +224,9 @@ def test_assigned_customers_are_paged_and_searched(
     assert [each.web_id for each in second.rows] == ["W5", "W6"]
     back = assignments.list_assigned(operator, template.id, size=4, cursor=second.previous or "")
     assert [each.web_id for each in back.rows] == ["W0", "W1", "W2", "W4"]
+    save(CustomerEmailTemplate(customer_id=find_customer("CQ101").id, template_id=template.id))
+    limited = assignments.list_assigned(limited_operator("CQ101"), template.id)
+    assert [each.web_id for each in limited.rows] == ["CQ101"]
     assert page(search="paged 2") == ["W2"]
     assert page(search="w3") == []
     assert page(search="w") == ["W0", "W1", "W2", "W4", "W5", "W6"]
