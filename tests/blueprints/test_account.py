@@ -801,6 +801,8 @@ def test_my_profile_shows_what_is_known_of_me(app: Flask, client: CheckingClient
         "Role": "User",
         "Customer": "KentonElectronics",
         "Last sign-in": "just now",
+        "Second factor": "Off Second factors",
+        "Sessions": "Where I am signed in",
     }
     assert page.one("a", href="/account/password")
 

@@ -76,6 +76,7 @@ def test_every_placeholder_has_a_sample_and_a_description() -> None:
         "portal password",
         "application password",
         "reset link",
+        "invitation link",
         "registration link",
     }
 

@@ -13,12 +13,20 @@ from flask import Flask
 from extensions import db
 from models import AccountScheme, DirectDebit, RequestState, SubscriptionRequest
 from models.base import Base
-from services import bank_accounts, direct_debits, request_passwords, resealing, seals
+from services import (
+    bank_accounts,
+    direct_debits,
+    request_passwords,
+    resealing,
+    seals,
+    second_factors,
+)
 from services.resealing import Resealed
-from tests.support.factories import actor_for, find_customer
+from tests.support.factories import actor_for, find_customer, find_user
 from tests.support.requests import make_request
 
 SHORT_LIVED = {"deliveries.seal", "idempotency_keys.answer"}
+FILES = {"attachments.content", "user_import_pieces.content"}
 
 
 def rotate(app: Flask, *keys: str) -> None:
@@ -112,7 +120,7 @@ def test_more_than_fit_into_one_look_are_all_sealed_anew(
 
 
 def test_every_column_with_a_seal_is_thought_of() -> None:
-    """A new one rests for long, or is named above as one that ends by itself."""
+    """A new one rests for long, or is named above as one that ends by itself or is no seal."""
     known = {f"{column.table.name}.{column.name}" for _, column in resealing.lasting_seals()}
     binary = {
         f"{table.name}.{column.name}"
@@ -120,4 +128,21 @@ def test_every_column_with_a_seal_is_thought_of() -> None:
         for column in table.columns
         if isinstance(column.type, sa.LargeBinary)
     }
-    assert binary == known | SHORT_LIVED
+    assert binary == known | SHORT_LIVED | FILES
+
+
+def test_the_key_of_an_authenticator_app_outlives_the_key_that_sealed_it(
+    app_context: Flask,
+) -> None:
+    (old,) = app_context.extensions["settings"].seal_keys
+    user = find_user("operator@foyer.example")
+    second_factors.begin_app(user)
+    before = second_factors.find_setup(user)
+    new = Fernet.generate_key().decode()
+    rotate(app_context, new, old)
+    assert resealing.reseal() == Resealed(1, 0)
+    rotate(app_context, new)
+    assert second_factors.find_setup(user) == before
+    assert before is not None
+    rotate(app_context, Fernet.generate_key().decode())
+    assert second_factors.find_setup(user) is None
