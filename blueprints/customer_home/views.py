@@ -51,4 +51,5 @@ def index(customer: Customer) -> Response:
         may_send=actor.may(Permission.MAILINGS_SEND),
         may_edit=actor.may(Permission.PARAMETERS_EDIT),
         may_add=actor.may(Permission.USERS_ADD),
+        may_import=actor.may(Permission.USERS_IMPORT),
     )

@@ -16,7 +16,7 @@ from blueprints.security import current_actor, staff_page
 from config import LANGUAGES
 from extensions import get_settings
 from models import ServiceTemplateVersion
-from services import countries, groups, registration_orders, service_templates
+from services import countries, groups, preparations, registration_orders, service_templates
 from services.actors import Permission
 from services.errors import Conflict, InvalidInput, InvalidInputs
 from services.registration_checks import FIELDS, Tab
@@ -35,6 +35,9 @@ def new() -> Response:
     actor = current_actor()
     offered = service_templates.list_offered(actor)
     mine = groups.list_mine(actor)
+    if request.method == "GET" and not (offered and mine):
+        needed = preparations.find_preparations(actor)
+        return respond("customers/not_yet.html", preparations=needed)
     country = get_settings().provider_country
     form = NewForm(
         data={

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from blueprints.customers.lists import Controls, CustomerList
 from blueprints.htmx import respond, wants_fragment
 from blueprints.security import current_actor, requires
-from services import bundles, customers, groups
+from services import bundles, customers, groups, preparations
 from services.actors import Permission
 from services.paging import PAGE_SIZES
 
@@ -21,10 +21,13 @@ def index() -> Response:
     actor = current_actor()
     mine, offered = groups.list_mine(actor), bundles.list_all(actor)
     shown = CustomerList.read(request.args, mine, offered)
+    listed = customers.list_customers(actor, shown.wanted, size=shown.size, cursor=shown.cursor)
+    is_empty = not listed.rows and not shown.wanted.is_filtered
     return respond(
         "customers/index.html",
         "customers/_table.html",
-        listed=customers.list_customers(actor, shown.wanted, size=shown.size, cursor=shown.cursor),
+        listed=listed,
+        preparations=preparations.find_preparations(actor) if is_empty else None,
         shown=shown,
         controls=Controls(shown, mine, offered),
         sizes=PAGE_SIZES,

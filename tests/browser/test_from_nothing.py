@@ -29,6 +29,7 @@ def test_a_provider_gets_from_an_empty_database_to_users_with_their_welcome_mail
     landlord = open_person(at=empty_installation)
     landlord.sign_in(LANDLORD, PASSWORD)
     landlord.sees_heading("Customers")
+    expect(landlord.page.locator("#prepare")).to_contain_text("0 of 4 done")
     make_group(landlord)
     make_bundle(landlord)
     make_email_templates(landlord)
@@ -57,8 +58,8 @@ def fill(page: Page, **typed: str) -> None:
 
 
 def make_group(landlord: Person) -> None:
-    page = go_to(landlord, "Groups")
-    page.get_by_role("main").get_by_role("link", name="New group").last.click()
+    page = landlord.page
+    page.get_by_role("link", name="Make a group").click()
     landlord.sees_heading("New group")
     fill(page, Number="1", Name="Direct")
     page.get_by_role("button", name="Create group").click()
@@ -66,8 +67,8 @@ def make_group(landlord: Person) -> None:
 
 
 def make_bundle(landlord: Person) -> None:
-    page = go_to(landlord, "Bundles")
-    page.get_by_role("main").get_by_role("link", name="New bundle").last.click()
+    page = go_to(landlord, "Customers")
+    page.get_by_role("link", name="Make a bundle").click()
     fill(page, Name="DeskBundle", Services="Desk phone\nVoicemail")
     page.get_by_role("button", name="Create bundle").click()
     landlord.sees_heading("DeskBundle")
@@ -93,7 +94,9 @@ def make_email_templates(landlord: Person) -> None:
 
 
 def publish_service_template(landlord: Person) -> None:
-    page = go_to(landlord, "Service templates")
+    page = go_to(landlord, "Customers")
+    expect(page.locator("#prepare")).to_contain_text("3 of 4 done")
+    page.get_by_role("link", name="Publish a service template").click()
     page.get_by_role("main").get_by_role("link", name="New template").last.click()
     landlord.sees_heading("New service template")
     fill(page, Name="Small office", Description="Desk phones, ready a minute after you ask.")
