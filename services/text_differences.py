@@ -75,7 +75,7 @@ def _replaced(old: list[str], new: list[str]) -> list[Line]:
 
 
 def _hunks(lines: list[Line]) -> list[Hunk]:
-    shown = set()
+    shown: set[int] = set()
     for number, line in enumerate(lines):
         if line.change is not Change.SAME:
             shown.update(range(number - CONTEXT, number + CONTEXT + 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, flash, request, url_for
 
 from blueprints.email_templates.editor import add_editor
@@ -99,7 +101,7 @@ def show(template_id: int) -> Response:
     )
 
 
-def _mail_context(version: EmailTemplateVersion) -> dict[str, object]:
+def _mail_context(version: EmailTemplateVersion) -> dict[str, Any]:
     """What the preview of a saved version needs: the mail, or why there is none."""
     reader_word = clean_search(request.args.get("reader", ""))
     preview, faults, reader = None, [], SAMPLE_READER
@@ -236,13 +238,12 @@ def version(template_id: int, number: int) -> Response:
     found = email_template_lists.get_version(actor, template_id, number)
     newest = email_template_lists.get_version(actor, template_id)
     against_newest = request.args.get("with") == "newest" and newest.number != number
+    before: EmailTemplateVersion | None = None
+    after = found
     if against_newest:
         before, after = found, newest
-    else:
-        before = (
-            email_template_lists.get_version(actor, template_id, number - 1) if number > 1 else None
-        )
-        after = found
+    elif number > 1:
+        before = email_template_lists.get_version(actor, template_id, number - 1)
     typed = email_template_lists.typed_texts
     return respond(
         "email_templates/version.html",
@@ -253,7 +254,7 @@ def version(template_id: int, number: int) -> Response:
         after=after,
         against_newest=against_newest,
         differences=email_template_lists.compare_versions(
-            typed(before) if before else {}, typed(after)
+            {} if before is None else typed(before), typed(after)
         ),
         may_restore=newest.number != number and why_not_changed(actor, template) is None,
         languages=LANGUAGES,
@@ -331,7 +332,7 @@ def assign(template_id: int) -> Response:
     template = get_template(actor, template_id)
     form = AssignForm(data=_asked() if request.method == "GET" else None)
     bundles, groups = email_template_assignments.list_choices(actor)
-    context = {"template": template, "bundles": bundles, "groups": groups}
+    context: dict[str, Any] = {"template": template, "bundles": bundles, "groups": groups}
     page = "email_templates/assign.html"
     if request.method == "GET":
         return respond(page, form=form, **context)

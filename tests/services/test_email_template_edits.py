@@ -192,9 +192,7 @@ def test_two_who_save_at_once_make_one_version(app: Flask, operator: Actor) -> N
     outcomes = at_once(
         app,
         [
-            lambda word=word: edit(
-                operator, made.template_id, typed={"en": text(word)}, version=seen
-            )
+            partial(edit, operator, made.template_id, typed={"en": text(word)}, version=seen)
             for word in ("Two", "Three", "Four")
         ],
     )
@@ -469,13 +467,9 @@ def test_welcomes_taken_away_at_once_leave_every_customer_one(app: Flask, operat
         customer = make_customer()
         ids = [make_welcome(customer).id for _ in range(3)]
         attempts: list[Callable[[], object]] = [
-            lambda each=each: edits.archive_template(operator, each, version=1) for each in ids[:2]
+            partial(edits.archive_template, operator, each, version=1) for each in ids[:2]
         ]
-        attempts.append(
-            lambda web_id=customer.web_id, each=ids[2]: assign(
-                operator, each, web_id, verb=Verb.REMOVE
-            )
-        )
+        attempts.append(partial(assign, operator, ids[2], customer.web_id, verb=Verb.REMOVE))
         outcomes = at_once(app, attempts)
         assert sorted(outcomes) == ["Conflict", "done", "done"]
         assert without_welcome() == []
@@ -558,8 +552,9 @@ def test_a_new_customer_gets_what_its_service_template_names_and_always_a_welcom
 
 def test_who_archives_waits_for_a_customer_that_is_just_made(app: Flask, operator: Actor) -> None:
     """The one transaction has read which Welcomes there are; the other must not end one of them."""
-    doomed = make_welcome(make_customer())
-    make_welcome(db.session.scalars(sa.select(Customer).order_by(Customer.id.desc())).first())
+    customer = make_customer()
+    doomed = make_welcome(customer)
+    make_welcome(customer)
     group_id = find_customer("CQ001").group_id
     db.session.commit()
     with db.engine.begin() as connection:
