@@ -26,7 +26,7 @@ def file_download(file: AttachedFile) -> Response:
     """A file that somebody uploaded, to be kept and never shown: whatever is in it does nothing."""
     response = Response(file.content, content_type=file.content_type)
     plain = unicodedata.normalize("NFKD", file.name).encode("ascii", "ignore").decode()
-    names = {"filename": plain}
+    names = {"filename": f"file{plain}" if plain.startswith(".") else plain}
     if plain != file.name:  # By RFC 6266, whose second name goes before the first.
         names["filename*"] = f"UTF-8''{quote(file.name, safe='')}"
     response.headers.set("Content-Disposition", "attachment", **names)

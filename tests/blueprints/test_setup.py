@@ -185,11 +185,15 @@ def test_a_file_is_a_download_and_never_a_page(app: Flask, admin: CheckingClient
         assert "UTF-8''Zo%C3%AB%E2%80%99s%20%E2%80%9Csteps%E2%80%9D.pdf" in disposition
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert "sandbox" in response.headers["Content-Security-Policy"]
+    with app.app_context():
+        hebrew = make_attachment(find_customer("CQ001"), "שלום.pdf").id
+    named = admin.get(f"{URL}/files/{hebrew}").headers["Content-Disposition"]
+    assert named.startswith("attachment; filename=file.pdf;")
     assert sign_in(app, stranger).get(f"/account/services/files/{file}").status_code == 404
     assert sign_in(app, stranger).get(f"{URL}/files/{file}").status_code == 404
     assert sign_in(app, AUDITOR).get(f"/account/services/files/{file}").status_code == 404
     page = sign_in(app, user).page("/account/services")
-    (link,) = [each for each in page.all("a") if each.get("download") is not None]
+    link, _ = [each for each in page.all("a") if each.get("download") is not None]
     assert link.get("href") == f"/account/services/files/{file}"
     assert "Zoë’s “steps”.pdf" in page.text(link)
 

@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from extensions import db
 from models import Delivery, DeliveryState, EmailTemplate
-from services import mailing_confirmations, setup_instructions
+from services import mailing_confirmations, setup_instructions, welcome_mails
 from services.deliveries import AttachmentsKept, deliver_mailing, list_waiting_mailings
 from services.email_templates import get_current_version
 from tests.engine.test_deliveries import confirm, signs_in, users_of
@@ -57,6 +57,19 @@ def test_every_welcome_mail_carries_the_files_in_their_order(
         assert application in mail.html
     states = sa.select(Delivery.state).where(Delivery.mailing_id == mailing_id).distinct()
     assert db.session.scalars(states).all() == [DeliveryState.SENT]
+
+
+def test_a_welcome_mail_that_another_system_asks_for_carries_them(
+    app_context: Flask, sink: SmtpSink
+) -> None:
+    files = attach_two()
+    customer = find_customer("CQ001")
+    landlord = actor_for("landlord@foyer.example")
+    welcome_mails.resend_to_administrators(landlord, customer.group.groupno, customer.custno)
+    assert welcome_mails.begin_accepted() == 1
+    for waiting, _, _ in list_waiting_mailings():
+        deliver_mailing(waiting)
+    assert [files_of(mail) for mail in sink.mails] == [files]
 
 
 def test_other_mails_and_other_customers_go_without(
