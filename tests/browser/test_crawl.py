@@ -57,12 +57,14 @@ def test_a_page_of_every_kind_is_sound_in_both_themes_and_widths(
             crawl = Crawl(app, client, is_thorough=False)
             crawl.run("/login" if role == "nobody" else "/")
             context = new_context(base_url=address, viewport=DESKTOP, reduced_motion="reduce")
-            context.add_cookies(cookies_of(client, address))
+            if role != "nobody":
+                context.add_cookies([cookie_of(app, client, address)])
             context.on("console", lambda message: faults.append(f"console: {message.text}"))
             context.on("weberror", lambda error: faults.append(f"script: {error.error}"))
             page = context.new_page()
             for endpoint in sorted(crawl.pages.keys() - seen):
                 page.goto(crawl.pages[endpoint], wait_until="load")
+                assert page.url.removeprefix(address) == crawl.pages[endpoint]
                 check(page, f"{role}: {crawl.pages[endpoint]}")
             seen |= crawl.pages.keys()
             context.close()
@@ -70,7 +72,9 @@ def test_a_page_of_every_kind_is_sound_in_both_themes_and_widths(
     assert len(seen) > 100, seen
 
 
-def cookies_of(client: CheckingClient, address: str) -> list[dict[str, str]]:
+def cookie_of(app: Flask, client: CheckingClient, address: str) -> dict[str, str]:
     """The session of a client, for a browser."""
-    cookie = client.get_cookie("session")
-    return [{"name": "session", "value": cookie.value, "url": address}] if cookie else []
+    name: str = app.config["SESSION_COOKIE_NAME"]
+    cookie = client.get_cookie(name)
+    assert cookie is not None, "nobody is signed in"
+    return {"name": name, "value": cookie.value, "url": address}
