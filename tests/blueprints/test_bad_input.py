@@ -25,6 +25,7 @@ from models import (
     MailLine,
     TemplateKind,
     User,
+    UserImport,
     fold,
 )
 from services import mail_lines
@@ -33,6 +34,7 @@ from tests.support.factories import actor_for, find_customer, find_user, make_us
 from tests.support.pages import CheckingClient, Page, sign_in
 from tests.support.promises import start_welcome
 from tests.support.smtp_sink import SmtpSink
+from tests.support.user_imports import csv_file, people, upload
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
 CQ001 = "/customers/CQ001"
@@ -70,6 +72,7 @@ ENCODED = ("%00", "%ff%fe", "%ed%a0%80", "%c3%28", "%", "%zz", "%u0041", "a%0d%0
 @pytest.fixture
 def mailing(app: Flask) -> int:
     with app.app_context():
+        upload(actor_for(ADMIN), find_customer("CQ001"), csv_file(*people(1)))
         users = [make_user(find_customer("CQ001"))]
         return start_welcome(actor_for(ADMIN), "CQ001", users, enqueue=False)
 
@@ -80,12 +83,14 @@ def addresses(app: Flask, method: str, mailing: int) -> Iterator[str]:
         user = db.session.scalars(sa.select(User.id).where(User.email != "").limit(1)).one()
         template = find_template_of_kind(TemplateKind.WELCOME)
         template_id = template.id if template else 0
+        upload_id = db.session.scalars(sa.select(UserImport.id)).first() or 0
     for rule in app.url_map.iter_rules():
         if rule.endpoint == "static" or "api" in rule.endpoint.partition(".")[0]:
             continue  # tests/api sends bad input to the API.
         if method in (rule.methods or set()):
             path = re.sub(r"<[^>]*mailing_id>", str(mailing), rule.rule)
             path = re.sub(r"<[^>]*user_id>", str(user), path)
+            path = re.sub(r"<[^>]*import_id>", str(upload_id), path)
             if "templates." in rule.endpoint:
                 path = re.sub(r"<[^>]*template_id>", str(template_id), path)
                 path = re.sub(r"<[^>]*number>", "1", path)

@@ -13,6 +13,7 @@ from extensions import db
 from models import (
     AuditEvent,
     Customer,
+    CustomerStatus,
     Delivery,
     ImportRowState,
     ImportState,
@@ -499,6 +500,18 @@ def test_two_workers_do_not_hold_one_import(alice: Actor, kenton: Customer) -> N
     assert user_import_runs.claim(found.id) is not None
     with pytest.raises(user_import_runs.LeaseLost), db.engine.begin() as connection:
         user_import_runs.hold(connection, first)
+
+
+def test_a_customer_that_is_gone_gets_no_users(alice: Actor, kenton: Customer) -> None:
+    found = checked(alice, kenton, csv_file(*people(2)))
+    user_imports.start_import(alice, kenton, found.id)
+    db.session.execute(sa.update(Customer).values(status=CustomerStatus.DELETED))
+    db.session.commit()
+    work()
+    found = user_imports.get_import(alice, kenton, found.id)
+    assert (found.state, found.added) == (ImportState.CANCELLED, 0)
+    assert "no such customer" in found.problem
+    assert users_named(kenton) == []
 
 
 def test_starting_twice_imports_once(alice: Actor, kenton: Customer) -> None:
