@@ -357,6 +357,29 @@ def test_one_slice_is_bounded_and_goes_on_where_it_was_interrupted(
     assert customer.name == customer.web_id
 
 
+def test_uploads_are_deleted_in_pieces(app_context: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(customer_follow_ups, "_IMPORT_ROWS", 2)
+    customer = make_closing()
+    upload = save(
+        UserImport(
+            customer_id=customer.id, actor_login="x", file_name="x", file_bytes=1, kind="csv"
+        )
+    )
+    for position in range(5):
+        save(
+            UserImportRow(
+                import_id=upload.id, position=position, state=ImportRowState.ADDED, cells=[]
+            )
+        )
+    close(customer)
+    customer_follow_ups.begin_due_deletions()
+    left = []
+    while customer_follow_ups.follow_up(customer.id, lambda: True):
+        left.append(db.session.scalar(sa.select(sa.func.count()).select_from(UserImportRow)))
+    assert left == [3, 1, 0]
+    assert db.session.scalar(sa.select(sa.func.count()).select_from(UserImport)) == 0
+
+
 def test_staged_mails_end_with_their_seals_and_those_under_way_are_waited_for(
     app_context: Flask,
 ) -> None:
@@ -413,11 +436,12 @@ def test_a_change_meanwhile_has_the_platform_told_once_more(
         told.append(status)
         if len(told) == 1:
             customer_states.resume_customer(actor, customer, reason="x")
+            assert not customer_follow_ups.follow_up(customer.id), "another worker was faster"
 
     monkeypatch.setattr(customer_follow_ups, "ask_platform", slow)
     assert customer_follow_ups.follow_up(customer.id)
     assert not customer_follow_ups.follow_up(customer.id)
-    assert told == [CustomerStatus.SUSPENDED, CustomerStatus.ACTIVE]
+    assert told == [CustomerStatus.SUSPENDED, CustomerStatus.ACTIVE, CustomerStatus.ACTIVE]
     db.session.refresh(customer)
     assert customer.follow_up_at is None
 

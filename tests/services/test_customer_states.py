@@ -188,8 +188,7 @@ def test_a_deletion_keeps_everybody_out_until_it_is_taken_back(app_context: Flas
     user = make_user(customer, password=PASSWORD)
     bundle = make_bundle(customer)
     before = utcnow()
-    delete(customer)
-    assert customer.status is CustomerStatus.SUSPENDED
+    assert delete(customer).status is CustomerStatus.SUSPENDED
     assert customer.is_closing
     assert customer.delete_after is not None
     assert timedelta(days=30) <= customer.delete_after - before < timedelta(days=30, minutes=1)
