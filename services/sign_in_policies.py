@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from extensions import db
-from models import Role, SignInPolicy, User, UserStatus, table_of
+from models import STAFF_ROLES, Role, SignInPolicy, User, UserStatus, table_of
+from models.users import STAFF
 from services.actors import Actor, Permission
 from services.audit_events import record_event
 from services.errors import InvalidInput, Stale
@@ -16,8 +17,6 @@ from services.transactions import run_session_transaction, upsert
 
 ROLES = tuple(role for role in Role if role is not Role.PROSPECT)
 """Those that sign in with a password; prospects have a link by mail."""
-
-_STAFF_ROLES = frozenset({Role.LANDLORD, Role.OPERATOR, Role.AUDITOR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +48,11 @@ def measure_coverage(actor: Actor) -> dict[Role, Coverage]:
             sa.func.count(),
             sa.func.count().filter(User.has_second_factor),
         )
-        .where(User.role.in_(_STAFF_ROLES), User.status == UserStatus.ACTIVE)
+        .where(STAFF, User.status == UserStatus.ACTIVE)
         .group_by(User.role)
     )
     found = {role: Coverage(protected, people) for role, people, protected in counted}
-    return {role: found.get(role, Coverage(0, 0)) for role in ROLES if role in _STAFF_ROLES}
+    return {role: found.get(role, Coverage(0, 0)) for role in ROLES if role in STAFF_ROLES}
 
 
 def require_second_factor(

@@ -449,7 +449,7 @@ def reset_second_factors(actor: Actor, user_id: int) -> User:
 def find_person(actor: Actor, user_id: int) -> User:
     """Anybody with a password who is not deleted. Raises NotFound, Forbidden."""
     actor.require(Permission.STAFF_MANAGE)
-    found = db.session.scalar(
+    found: User | None = db.session.scalar(
         sa.select(User)
         .where(User.id == user_id, User.role != Role.PROSPECT, User.status != UserStatus.DELETED)
         .execution_options(populate_existing=True)
@@ -497,6 +497,7 @@ def _refuse_if_last(user: User, *, becomes: Role | None = None) -> None:
     if becomes is Role.LANDLORD:
         return
     others = sa.exists().where(
+        STAFF,
         User.role == Role.LANDLORD,
         User.status == UserStatus.ACTIVE,
         User.password_hash.is_not(None),

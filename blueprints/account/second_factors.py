@@ -192,7 +192,7 @@ def new_passkey() -> Response:
     """Give it a name; the script has the browser make it."""
     form = NewPasskeyForm()
     page = "account/new_passkey.html"
-    context = {"obstacle": passkeys.why_not(request.host), "forced": _is_forced()}
+    context: dict[str, Any] = {"obstacle": passkeys.why_not(request.host), "forced": _is_forced()}
     if not form.validate_on_submit():
         return respond(page, form=form, status=422 if form.errors else 200, **context)
     try:

@@ -109,7 +109,7 @@ def _sign_in_page(form: SignInForm) -> Response:
     )
 
 
-def _beside_the_form() -> dict[str, bool]:
+def _beside_the_form() -> dict[str, Any]:
     return {
         "can_register": get_settings().registration is Registration.OPEN,
         "has_passkeys": passkeys.find_relying_party(request.host) is not None,

@@ -38,7 +38,7 @@ def operator(app_context: Flask) -> User:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """`clock[0]` is what second_factors takes for the time, the middle of 30 seconds."""
     now = [float(int(time.time()) // 30 * 30 + 15)]
-    monkeypatch.setattr(second_factors.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
     return now
 
 
