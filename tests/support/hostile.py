@@ -1,7 +1,7 @@
 """Texts that try to become something else: markup, templates, headers, formulas; and their traces.
 
-`poison` puts them into every column of the demo data that a page or a mail may show, `fill` into
-the fields of a form. `traces_in` says what has become of them in a page, a mail or an export.
+`poison` puts them into every column of the demo data that a page or a mail may show. `traces_in`
+says what has become of them in a page, a mail or an export.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ TEXTS = (
     f"{MARK}<b>" + "x" * 300,
     f"<!--{MARK}--><a href='//evil.example'>]]>&lt;&amp;",
 )
+_BREAKS_OUT = f'"><i {MARK}>'
+"""Ends an attribute or stands in a text: in either it becomes an element, unless it is escaped."""
 EVALUATED = "1343391"
 """What the template texts would come to."""
 
@@ -80,16 +82,13 @@ def _is_shown(column: sa.Column[Any]) -> bool:
 
 
 def _put(table: sa.Table, column: sa.Column[Any], text: str) -> bool:
-    value = text[: getattr(column.type, "length", None) or 2000]
-    everywhere = sa.update(table).values({column: value})
-    newest = sa.select(sa.func.max(table.c.id)).scalar_subquery() if "id" in table.c else None
-    # Where a text can stand but once, the newest row has it.
-    for statement in (
-        everywhere,
-        everywhere.where(table.c.id == newest) if "id" in table.c else None,
-    ):
-        if statement is None:
-            continue
+    length = getattr(column.type, "length", None) or 2000
+    value = f"{text}{_BREAKS_OUT}" if text.startswith(_FORMULA_STARTS) else f"{_BREAKS_OUT}{text}"
+    statements = [sa.update(table).values({column: value[:length]})]
+    if "id" in table.c:  # Where a text can stand but once, the row's number tells it from others.
+        numbered = sa.literal(value[: length - 6]).concat(sa.cast(table.c.id, sa.String))
+        statements.append(sa.update(table).values({column: numbered}))
+    for statement in statements:
         try:
             with db.session.begin_nested():
                 db.session.connection().execute(statement)
@@ -97,11 +96,6 @@ def _put(table: sa.Table, column: sa.Column[Any], text: str) -> bool:
             continue
         return True
     return False
-
-
-def fill(data: dict[str, Any], text_fields: set[str], text: str) -> dict[str, Any]:
-    """What a form sends with `text` in all of its text fields."""
-    return {name: [text] if name in text_fields else value for name, value in data.items()}
 
 
 def text_fields_of(form: Any) -> set[str]:
