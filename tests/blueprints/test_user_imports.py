@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from flask import Flask
@@ -305,6 +307,39 @@ def test_positions_and_ids_beyond_any_row_are_not_there(
     long = alice.submit(f"{address}/rows/2", {"login": "x" * 3000})
     assert long.status_code == 422
     assert "The limit is" in long.text
+
+
+ANYTHING = ["\0", "\ud800", "-1", "9" * 400, "'; DROP TABLE users; --", "x" * 5000, ""]
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_every_address_answers_whatever_is_sent(
+    app: Flask, alice: CheckingClient, work: Callable[[], None]
+) -> None:
+    address = checked(alice, work, csv_file(person("adele", extension="x")))
+    waiting = uploaded(alice, csv_file(person("bert")))
+    names = "encoding delimiter sheet headed mode empty sends_welcome column-0 login email shown"
+    token = alice.token()
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("user_imports.")]
+    assert len(rules) > 10
+    for rule in rules:
+        path = rule.rule.replace("<web_id>", "CQ001")
+        for start in (waiting, address):
+            here = re.sub(r".*<[^>]*import_id>", start, path)
+            here = re.sub(r"<[^>]*position>", "2", here)
+            for text in ANYTHING:
+                sent = dict.fromkeys([*names.split(), "state", "cursor"], text)
+                query = urlencode(sent, errors="surrogatepass")
+                if "GET" in (rule.methods or set()):
+                    assert alice.get(f"{here}?{query}").status_code < 500, here
+                else:
+                    response = alice.post(
+                        here,
+                        data=f"{query}&csrf_token={token}",
+                        content_type="application/x-www-form-urlencoded",
+                    )
+                    assert response.status_code < 500, here
+                    response.close()  # A download is written while it is read.
 
 
 def test_an_import_of_another_customer_is_not_there(
