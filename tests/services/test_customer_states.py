@@ -196,7 +196,7 @@ def test_a_deletion_keeps_everybody_out_until_it_is_taken_back(app_context: Flas
     assigned = sa.select(CustomerBundle.status).where(CustomerBundle.bundle_id == bundle.id)
     assert db.session.scalar(assigned) is CustomerStatus.SUSPENDED
     assert restore(customer).status is CustomerStatus.ACTIVE
-    assert customer.delete_after is None
+    assert not customer.is_closing
     assert may_sign_in(user)
     db.session.expire_all()
     assert db.session.scalar(assigned) is CustomerStatus.ACTIVE
