@@ -389,7 +389,7 @@ def _read_list(connection: sa.Connection, mine: sa.ColumnElement[bool], pasted: 
     if unknown:
         raise InvalidInput("web_ids", _unknown(unknown))
     words = wanted[0] if len(wanted) == 1 else f"{len(wanted):,} customers of the list"
-    condition = sa.and_(mine, among(connection, _C.id, found.values()))
+    condition = among(connection, _C.id, found.values())
     return _Chosen(condition, words, {"web_ids": wanted})
 
 

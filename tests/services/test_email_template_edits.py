@@ -433,6 +433,8 @@ def test_the_only_welcome_of_a_customer_stays(operator: Actor) -> None:
         edits.archive_template(operator, other.template_id, version=version_of(other.template_id))
     assign(operator, other.template_id, "CQ101")
     edits.archive_template(operator, welcome.id, version=1)
+    with pytest.raises(Conflict, match="no other Welcome than Other Welcome"):
+        edits.archive_template(operator, other.template_id, version=version_of(other.template_id))
     assert without_welcome() == []
 
 
