@@ -53,7 +53,8 @@ _PAGE = """<!doctype html>
   <tbody>
     {% for row in rows %}
     <tr>
-      <th scope="row"><a href="{{ url_for('show', kind=kind, number=row[0]) }}">{{ row[1] }}</a></th>
+      {% set href = url_for('show', kind=kind, number=row[0]) %}
+      <th scope="row"><a href="{{ href }}">{{ row[1] }}</a></th>
       {% for cell in row[2:] %}<td><span title="{{ cell }}">{{ cell }}</span></td>{% endfor %}
     </tr>
     {% endfor %}

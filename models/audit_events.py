@@ -13,8 +13,11 @@ from models.base import ID, Base, IntPk, key_type, utcnow
 
 def _newest(name: str, *columns: str, where: str = "") -> sa.Index:
     """The events that have these columns in common, in the order of the list."""
-    condition = {"sqlite_where": sa.text(where), "postgresql_where": sa.text(where)}
-    return sa.Index(f"ix_audit_events_{name}", *columns, "at", "id", **condition if where else {})
+    index = f"ix_audit_events_{name}"
+    if not where:
+        return sa.Index(index, *columns, "at", "id")
+    condition = sa.text(where)
+    return sa.Index(index, *columns, "at", "id", sqlite_where=condition, postgresql_where=condition)
 
 
 class AuditEvent(Base):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import InstrumentedAttribute
 
 from extensions import db
 from models import (
@@ -21,6 +19,7 @@ from models import (
     EmailTemplateVersion,
     Group,
     Mailing,
+    PermissionProfile,
     RegistrationLink,
     ServiceTemplate,
     SubscriptionRequest,
@@ -37,17 +36,14 @@ class NamedObject:
     customer_id: int | None = None
 
 
-_Column = InstrumentedAttribute[str] | sa.ColumnElement[str]
-
-
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the names of a type come from: its `name` and, where it is kept, when it was made."""
+    """The columns that the names of a type come from: `name` and, where kept, when it was made."""
 
-    id: InstrumentedAttribute[int]
-    name: _Column
-    created_at: InstrumentedAttribute[datetime] | None = None
-    customer_id: InstrumentedAttribute[int | None] | None = None
+    id: Any
+    name: Any
+    created_at: Any = None
+    customer_id: Any = None
 
 
 _OF_MAILING = (
@@ -69,6 +65,9 @@ _SOURCES: dict[str, _Source] = {
     "service_template": _Source(ServiceTemplate.id, ServiceTemplate.name),
     "bundle": _Source(Bundle.id, Bundle.name),
     "group": _Source(Group.id, Group.name),
+    "permission_profile": _Source(
+        PermissionProfile.id, PermissionProfile.name, customer_id=PermissionProfile.customer_id
+    ),
 }
 
 
@@ -102,10 +101,10 @@ def _load(object_type: str, ids: set[int]) -> dict[int | None, sa.Row[Any]]:
 @cache
 def _statement(object_type: str, dialect: str) -> sa.Select[Any]:
     """Built once: a list asks for it with every page, and building it takes longer."""
-    source, none = _SOURCES[object_type], sa.null()
+    source = _SOURCES[object_type]
     return sa.select(
         source.id.label("id"),
         source.name.label("name"),
-        (source.created_at if source.created_at is not None else none).label("made"),
-        (source.customer_id if source.customer_id is not None else none).label("customer"),
+        (sa.null() if source.created_at is None else source.created_at).label("made"),
+        (sa.null() if source.customer_id is None else source.customer_id).label("customer"),
     ).where(among_ids(dialect, source.id.expression))

@@ -329,7 +329,8 @@ def _distinct(column: sa.ColumnElement[str], most: int, lowest: str, beyond: str
 
 @cache
 def _distinct_statement(column: sa.ColumnElement[str]) -> sa.Select[str]:
-    lowest, beyond = sa.bindparam("lowest"), sa.bindparam("beyond")
+    lowest: sa.BindParameter[str] = sa.bindparam("lowest")
+    beyond: sa.BindParameter[str] = sa.bindparam("beyond")
 
     def lowest_where(condition: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
         return (
@@ -508,10 +509,9 @@ class Change:
 def shown_detail(actor: Actor, event: AuditEvent) -> dict[str, Any]:
     """What an event tells the actor. Of requests a customer's people are told the states alone:
     why a run failed speaks of the provider's own machines."""
-    detail = event.detail if isinstance(event.detail, dict) else {}
     if actor.is_staff or event.object_type != "request":
-        return dict(detail)
-    return {name: detail[name] for name in ("before", "after") if name in detail}
+        return dict(event.detail)
+    return {name: event.detail[name] for name in ("before", "after") if name in event.detail}
 
 
 def changes_in(detail: dict[str, Any]) -> tuple[list[Change], dict[str, Any]]:

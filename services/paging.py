@@ -156,10 +156,12 @@ def bounded_page(
             sa.select(_kept(each, place, most, descending=descending, size=size).subquery())
             for each in strands[start : start + _STRANDS_AT_ONCE]
         ]
-        pairs |= {(key, row_id) for key, row_id in fetch(sa.union_all(*parts))}
-    found = sorted(pairs, reverse=falling)
+        together = sa.union_all(*parts).subquery().c
+        found = fetch(sa.select(together.key, together.id))
+        pairs |= {(key, row_id) for key, row_id in found}
+    ordered = sorted(pairs, reverse=falling)
     horizon = None
-    if len(found) <= size:
+    if len(ordered) <= size:
         edges = [
             (key, row_id)
             for each in strands
@@ -170,8 +172,10 @@ def bounded_page(
         ]
         if edges:
             horizon = max(edges) if falling else min(edges)
-            found = [each for each in found if (each >= horizon if falling else each <= horizon)]
-    rows, previous, following = _cut(found[: size + 1], place, lambda pair: pair, size)
+            ordered = [
+                each for each in ordered if (each >= horizon if falling else each <= horizon)
+            ]
+    rows, previous, following = _cut(ordered[: size + 1], place, lambda pair: pair, size)
     if horizon is not None:
         backwards = place is not None and place.backwards
         previous = encode_cursor("b", *horizon) if backwards else previous

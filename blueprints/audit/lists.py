@@ -92,7 +92,7 @@ class AuditList:
     def chips(self, object_name: str = "") -> list[tuple[str, str, str]]:
         """What is on: label, value, and the query without it."""
         wanted = self.wanted
-        chips = [
+        chips: list[tuple[str, str, dict[str, Any]]] = [
             ("Search", wanted.search, {"search": ""}),
             ("Who", wanted.actor and f"{wanted.actor}…", {"actor": ""}),
             ("What", wanted.action and action_words(wanted.action), {"action": ""}),

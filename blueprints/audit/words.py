@@ -86,14 +86,15 @@ def object_link(
         if named.customer_id == customer.id and kind in _WITHIN_CUSTOMER:
             endpoint, argument, permission = _WITHIN_CUSTOMER[kind]
             if actor.may(permission):
-                address = url_for(endpoint, web_id=customer.web_id, **{argument: number})
-                return Link(label, address)
+                values: dict[str, Any] = {"web_id": customer.web_id, argument: number}
+                return Link(label, url_for(endpoint, **values))
     return Link(label, _numbered(actor, kind, number) if named or kind == "command_run" else None)
 
 
 _WITHIN_CUSTOMER = {
     "user": ("users.show", "user_id", Permission.USERS_READ),
     "mailing": ("mailings.show", "mailing_id", Permission.MAILINGS_READ),
+    "permission_profile": ("profiles.show", "profile_id", Permission.PROFILES_EDIT),
 }
 _OF_CUSTOMER = {
     "parameters": ("General parameters", "parameters.index", Permission.PARAMETERS_READ),
@@ -105,6 +106,12 @@ _OF_STAFF = {
     "request": ("tenant_creation.show", "request_id", Permission.REQUESTS_READ),
     "command_run": ("commands.show", "run_id", Permission.COMMANDS_READ),
     "api_credential": ("credentials.show", "credential_id", Permission.CREDENTIALS_MANAGE),
+    "bundle": ("bundles.show", "bundle_id", Permission.CUSTOMERS_READ),
+    "service_template": (
+        "service_templates.show",
+        "template_id",
+        Permission.TEMPLATES_READ,
+    ),
     "email_template": ("email_templates.show", "template_id", Permission.TEMPLATES_READ),
 }
 
@@ -116,4 +123,5 @@ def _numbered(actor: Actor, kind: str, number: int) -> str | None:
     endpoint, argument, permission = _OF_STAFF[kind]
     if endpoint not in current_app.view_functions or not actor.may(permission):
         return None
-    return url_for(endpoint, **{argument: number})
+    values: dict[str, Any] = {argument: number}
+    return url_for(endpoint, **values)

@@ -504,7 +504,7 @@ def test_the_export_is_what_the_filters_show_and_harmless(
 def test_each_filter_is_served_by_its_index(landlord: Actor, customer: Customer) -> None:
     _add_many([customer.id, *range(10**6, 10**6 + 60)])
     reader = operator_of(customer.group_id)
-    indexes = {
+    indexes: dict[str, tuple[Actor, dict[str, Any]]] = {
         "by_time": (landlord, {}),
         "by_actor": (landlord, {"actor": "many3"}),
         "by_action": (landlord, {"action": "thing.made"}),
@@ -530,7 +530,7 @@ def test_each_filter_is_served_by_its_index(landlord: Actor, customer: Customer)
 def _add_many(customers: list[int]) -> None:
     table = table_of(AuditEvent)
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "at": start + timedelta(seconds=each),
             "actor_login": f"many{each % 50}",
