@@ -249,7 +249,9 @@ def test_deleted_users_are_nowhere(app, alice):
 
 STRANGE = [
     "q=%00", "q=" + "x" * 5000, "q=%ff%fe", "bundle=99999999999999999999999", "bundle=x",
-    "status=nobody", "mailed=%00", "sort=password_hash", "order=sideways", "size=1000000",
+    "status=nobody", "role=%00", "role=landlord", "profile=x", "profile=%00", "profile=0",
+    "profile=" + "9" * 18, "profile=" + "9" * 400, "mailed=%00",
+    "sort=password_hash", "order=sideways", "size=1000000",
     "size=-1", "cursor=%00", "cursor=" + "A" * 5000, "cursor=WyJhIiwiXHVkODAwIiwxXQ",
     "cursor=" + encode_cursor("a", "x", AT_MOST), "cursor=WyJhIiwgIngiLCAxZTk5OV0",
     "sort=welcome&cursor=" + encode_cursor("a", "0001-01-01T00:00:00+23:59", 1),
