@@ -129,9 +129,12 @@ def test_a_challenge_is_answered_once_in_time_and_for_its_purpose(admin: User) -
     for_step = phone.get(passkeys.ask(admin, SITE))
     with pytest.raises(InvalidInput):
         second_steps.sign_in_with_passkey(for_step, SITE)
+    for_a_new_one = phone.get(passkeys.ask_for_new(admin, SITE))
+    with pytest.raises(InvalidInput, match="answered before"):
+        passkeys.check(admin, SITE, for_a_new_one)
     sign_ins.delete_stale_rows()
     left = db.session.scalars(sa.select(PasskeyChallenge.user_id)).all()
-    assert left == [admin.id]
+    assert left == [admin.id, admin.id]
 
 
 def test_a_counter_that_does_not_count_on_was_copied(admin: User) -> None:

@@ -119,6 +119,20 @@ def test_a_sign_in_is_finished_once(operator: User, clock: list[float]) -> None:
     assert len(left) == 10, "a code was spent on nothing"
 
 
+def test_a_sign_in_that_is_finished_at_this_moment_is_not_finished_again(
+    operator: User, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ways at once: the second has seen it before the first was through."""
+    secret, codes = set_up(operator, clock[0])
+    token = begin()
+    seen = sign_ins.find_pending(token)
+    second_steps.finish_with_code(token, code_of(secret, at=clock[0]))
+    monkeypatch.setattr(sign_ins, "find_pending", lambda _token: seen)
+    with pytest.raises(Conflict):
+        second_steps.finish_with_recovery_code(token, codes[0])
+    assert len(db.session.scalars(sa.select(SignInSession)).all()) == 1
+
+
 def test_the_time_of_the_sign_in_is_that_of_its_second_step(
     operator: User, clock: list[float]
 ) -> None:

@@ -460,6 +460,17 @@ def test_two_who_remove_each_other_leave_one(app: Flask, how: str) -> None:
         assert len(left) == 1
 
 
+def test_who_was_suspended_a_moment_ago_changes_nobody(landlord: Actor) -> None:
+    """Whoever waits in line behind the change that ends his own rights."""
+    other = make_user(role=Role.LANDLORD, password=NEW, all_groups=True)
+    third = make_user(role=Role.LANDLORD, password=NEW, all_groups=True)
+    late = actor_for(other.login)
+    staff_accounts.suspend_member(landlord, other.id, version=other.version)
+    with pytest.raises(Conflict, match="Your own role was changed"):
+        staff_accounts.suspend_member(late, third.id, version=third.version)
+    assert version_of(third.login) == 1
+
+
 # --- The list ------------------------------------------------------------------------------------
 
 
