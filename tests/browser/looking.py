@@ -24,8 +24,20 @@ TOO_WIDE = """() => {
     .slice(0, 5);
 }"""
 
-SETTLED = """() =>
-  Promise.all(document.getAnimations().map((each) => each.finished.catch(() => {})))"""
+# Two frames on, a change of theme or width is everywhere; then what moves comes to rest.
+SETTLED = """async () => {
+  await new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)));
+  await Promise.all(document.getAnimations().map((each) => each.finished.catch(() => {})));
+}"""
+
+# Chromium leaves some inherited colours as they were in the other theme; without its sheets for a
+# moment, a page finds them all anew.
+RESTYLED = """() => {
+  const sheets = [...document.styleSheets];
+  for (const each of sheets) each.disabled = true;
+  document.body.getBoundingClientRect();
+  for (const each of sheets) each.disabled = false;
+}"""
 
 _AXE = Axe().axe_script
 # Mails stand in frames without scripts, where axe cannot go; they are checked on their own.
@@ -65,6 +77,7 @@ def look_at(page: Page, name: str, *, without: tuple[str, ...] = ()) -> list[str
     for viewport, media, options in _PASSES:
         where = f"{name}, {viewport['width']} px, {media['color_scheme']}"
         page.emulate_media(**media)
+        page.evaluate(RESTYLED)
         if viewport["width"] != seen_width:
             seen_width = viewport["width"]
             page.set_viewport_size(viewport)
