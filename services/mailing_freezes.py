@@ -56,7 +56,7 @@ NAMED_USERS = Audience(User.id.in_(sa.bindparam("user_ids", expanding=True)))
 USERS_OF_BUNDLES = Audience(User.bundle_id.in_(sa.bindparam("bundle_ids", expanding=True)))
 # In so many words: for a bound one, SQLite has to look whether it is that of the partial index, and
 # prepares the statement again each time.
-ADMINISTRATORS = Audience(sa.text("users.role = 'customer_admin'"))
+ADMINISTRATORS = Audience(sa.literal_column("users.role = 'customer_admin'", sa.Boolean()))
 
 
 def freeze_mailing(

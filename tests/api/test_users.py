@@ -596,7 +596,7 @@ def test_a_supervisor_has_a_profile_by_its_name(app: Flask, api: Caller) -> None
     (listed,) = api.get(f"{USERS}?role=supervisor").get_json()["items"]
     assert (listed["id"], listed["profile"]) == (made["id"], "Front desk")
     with app.app_context():
-        assert actor_for(made["login"]).granted == {Permission.USERS_READ}
+        assert actor_for(made["login"]).granted == frozenset({Permission.USERS_READ})
 
     assert faults_of(api.patch(one, json={"profile": "Back desk"})) == {
         "profile": "KentonElectronics has no permission profile “Back desk”. It has Front desk."

@@ -195,7 +195,8 @@ def test_a_deletion_keeps_everybody_out_until_it_is_taken_back(app_context: Flas
     assert not may_sign_in(user)
     assigned = sa.select(CustomerBundle.status).where(CustomerBundle.bundle_id == bundle.id)
     assert db.session.scalar(assigned) is CustomerStatus.SUSPENDED
-    assert restore(customer).status is CustomerStatus.ACTIVE
+    customer = restore(customer)
+    assert customer.status is CustomerStatus.ACTIVE
     assert not customer.is_closing
     assert may_sign_in(user)
     db.session.expire_all()
