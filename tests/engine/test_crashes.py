@@ -124,9 +124,12 @@ def bundles() -> str:
 @pytest.mark.parametrize("settings_changes", [{"DELIVERY_CHUNK": "250"}], indirect=True)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_at_any_point_breaks_no_promise(
-    app_context: Flask, settings: Settings, sink: SmtpSink, point: str
+    app_context: Flask, settings: Settings, sink: SmtpSink, point: str, engine_name: str
 ) -> None:
-    actor, _ = prepare(5000)
+    """At 5,000 recipients; on SQLite at four chunks, unless a slice has to end before the work."""
+    is_long = engine_name == "postgresql" or point == "before the job is put back"
+    count = 5000 if is_long else 1000
+    actor, _ = prepare(count)
     mailing_id = start_by_command(actor, f"$$RESEND WELCOME EMAIL$$ {bundles()}|CQ900")
     killed = subprocess.run(
         [sys.executable, "-m", "tests.support.crashing_worker", point],
@@ -140,7 +143,7 @@ def test_a_worker_killed_at_any_point_breaks_no_promise(
     with Crew(settings, workers=2):
         wait_until(lambda: has_ended(mailing_id))
     assert check_promises(mailing_id, sink) <= settings.delivery_connections
-    assert len({mail.recipient for mail in sink.mails}) == 4997
+    assert len({mail.recipient for mail in sink.mails}) == count - 3
 
 
 @pytest.mark.parametrize("engine_name", ["postgresql"], indirect=True)
