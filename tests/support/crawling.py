@@ -28,9 +28,7 @@ from models import (
     CommandSource,
     Group,
     Role,
-    ServiceTemplate,
     Suppression,
-    User,
     UserGroup,
 )
 from services import command_runs, demo_requests, registration_drafts
@@ -126,7 +124,6 @@ def furnish(app: Flask) -> dict[str, str]:
         upload(admin, kenton, csv_file(*people(1)))
         checked(admin, kenton, csv_file(*people(2), person("faulty", bundle="None such")))
         imported(admin, kenton, csv_file(*people(2, start=5)))
-        assert db.session.scalar(sa.select(ServiceTemplate.id)) is not None
         db.session.remove()
     return logins
 
@@ -240,16 +237,16 @@ class Crawl:
         path = address.path
         headers = {"HX-Request": "true"} if address.is_fragment else {}
         # Not the client's own check: a fault is one of several here.
-        with FlaskClient.open(self._client, path, headers=headers) as response:
-            self.opened += 1
-            if response.status_code >= 400:
-                self.faults.append(
-                    f"{address.source} leads to {path}, which answers {response.status_code}"
-                )
-            elif response.status_code >= 300:
-                self._note(response.location or "", path)
-            elif response.mimetype == "text/html" and address.is_read:
-                self._read(response, path)
+        response = FlaskClient.open(self._client, path, headers=headers)
+        self.opened += 1
+        status = response.status_code
+        if status >= 400:
+            self.faults.append(f"{address.source} leads to {path}, which answers {status}")
+        elif status >= 300:
+            self._note(response.location or "", path)
+        elif response.mimetype == "text/html" and address.is_read:
+            self._read(response, path)
+        response.close()
 
     def _read(self, response: TestResponse, path: str) -> None:
         if "sandbox" in response.headers.get("Content-Security-Policy", ""):
@@ -400,7 +397,7 @@ def press(app: Flask, client: FlaskClient, forms: list[Found], most: int = 2) ->
 
     What a form leads to has to be allowed and to answer: done, or refused with a reason.
     """
-    faults = []
+    faults: list[str] = []
     counts: Counter[tuple[str, frozenset[str]]] = Counter()
     sent: set[tuple[str, str]] = set()
     restored = Restored(app)
@@ -421,8 +418,10 @@ _ANSWERS = {200, 204, 302, 303, 409, 422}
 
 
 def _press(client: FlaskClient, found: Found) -> Iterator[str]:
-    kind = {"content_type": "multipart/form-data"} if found.is_upload else {}
-    answer = FlaskClient.open(client, found.action, method="POST", data=found.data, **kind)
+    kind = "multipart/form-data" if found.is_upload else "application/x-www-form-urlencoded"
+    answer = FlaskClient.open(
+        client, found.action, method="POST", data=found.data, content_type=kind
+    )
     if answer.status_code not in _ANSWERS:
         yield f"sending {found.action} with {sorted(found.data)} answers {answer.status_code}"
     elif answer.status_code in {302, 303}:
@@ -440,6 +439,3 @@ def _press(client: FlaskClient, found: Found) -> Iterator[str]:
         except AssertionError as error:
             yield f"after sending {found.action}: {error}"
     answer.close()
-
-
-__all__ = ["ON_BEHALF", "ROLES", "Crawl", "User", "client_of", "furnish", "press"]
