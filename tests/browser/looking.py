@@ -30,13 +30,12 @@ SETTLED = """async () => {
   await Promise.all(document.getAnimations().map((each) => each.finished.catch(() => {})));
 }"""
 
-# Chromium leaves some inherited colours as they were in the other theme; without its sheets for a
-# moment, a page finds them all anew.
+# Chromium leaves some inherited colours as they were in the other theme. What was not shown for a
+# moment finds them all anew; nothing moves and no focus is lost, for no frame falls in between.
 RESTYLED = """() => {
-  const sheets = [...document.styleSheets];
-  for (const each of sheets) each.disabled = true;
+  document.body.style.display = "none";
   document.body.getBoundingClientRect();
-  for (const each of sheets) each.disabled = false;
+  document.body.style.removeProperty("display");
 }"""
 
 _AXE = Axe().axe_script

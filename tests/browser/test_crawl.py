@@ -16,7 +16,7 @@ from tests.support.crawling import ON_BEHALF, Crawl, client_of, furnish
 from tests.support.pages import CheckingClient
 from tests.support.smtp_sink import SmtpSink
 
-pytestmark = pytest.mark.xdist_group("pages")
+pytestmark = [pytest.mark.xdist_group("pages"), pytest.mark.timeout(600)]
 
 # Together they see every page; where two see the same, the first one's is looked at.
 LOOKERS = ("landlord", "administrator", "prospect", "user", "nobody", ON_BEHALF)
