@@ -47,9 +47,7 @@ class CustomerBundle(Base):
 
     __tablename__ = "customer_bundles"
     __table_args__ = (
-        sa.Index(
-            "ix_customer_bundles_by_name", "bundle_id", "status", "name_key", "customer_id"
-        ),
+        sa.Index("ix_customer_bundles_by_name", "bundle_id", "status", "name_key", "customer_id"),
         sa.Index(
             "ix_customer_bundles_in_group_by_name",
             "bundle_id",

@@ -199,6 +199,4 @@ class UserGroup(Base):
     user_id: Mapped[int] = mapped_column(
         sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
     )
-    group_id: Mapped[int] = mapped_column(
-        sa.ForeignKey("groups.id"), primary_key=True, index=True
-    )
+    group_id: Mapped[int] = mapped_column(sa.ForeignKey("groups.id"), primary_key=True, index=True)

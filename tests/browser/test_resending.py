@@ -193,7 +193,9 @@ def test_more_than_the_limit_is_refused_and_nothing_is_lost(
     expect(admin.rows).to_have_count(50)
     page.get_by_label("Select all on this page").check()
     admin.sees_selected(50)
-    expect(page.get_by_text("Mails to more than 25 at once are for the service provider")).to_be_visible()
+    expect(
+        page.get_by_text("Mails to more than 25 at once are for the service provider")
+    ).to_be_visible()
     admin.choose_action("Resend Welcome Mail")
 
     refusal = page.get_by_role("alert")
