@@ -211,10 +211,11 @@ def plans_of(asked: list[tuple[str, Any]]) -> str:
         (
             {"search": "f"},
             {
-                "ix_customers_in_group_by_name",
-                "ix_customers_in_group_by_short_name",
-                "ix_customers_in_group_by_web_id",
-                "ix_customers_in_group_by_upn_suffix",
+                # Of the group, or of the status where that is rarer.
+                "_by_name",
+                "_by_short_name",
+                "_by_web_id",
+                "_by_upn_suffix",
             },
             3,
         ),
