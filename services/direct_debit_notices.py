@@ -15,13 +15,10 @@ from models import Customer, DirectDebitNotice, table_of
 from services import (
     countries,
     email_templates,
-    mail_texts,
-    messages,
     noted_mails,
     provisioning_policy,
     system_mails,
 )
-from services.mail_html import base_language
 from services.notification_texts import format_moment
 
 _MAIL = "direct_debit_changed"
@@ -78,16 +75,7 @@ def _load(notice_id: int) -> DirectDebitNotice:
 
 
 def _send(notice: DirectDebitNotice) -> None:
-    subject, text, html = mail_texts.load_system_mail(_MAIL, notice.language)
-    prepared = messages.compile_message(
-        subject,
-        text,
-        html,
-        sender=email_templates.sender(),
-        provider=email_templates.branding(),
-        language=base_language(notice.language),
-        system=True,
-    )
+    prepared = email_templates.prepare_system_mail(_MAIL, notice.language)
     values = _values_of(notice)
     db.session.commit()  # No transaction is open while the server thinks.
     system_mails.send(

@@ -16,7 +16,7 @@ from models import (
     TemplateKind,
     fold,
 )
-from services import mail_html, messages
+from services import mail_html, mail_texts, messages
 from services.actors import Actor, Permission
 from services.errors import NotFound
 from services.paging import Page, keyset_page
@@ -170,6 +170,20 @@ def _compiled(
     """Compiling costs more than all the rest of accepting a mail; the texts say what is in it."""
     return messages.compile_message(
         subject, text, html, language=language, sender=from_, provider=provider
+    )
+
+
+def prepare_system_mail(name: str, language: str) -> messages.PreparedMessage:
+    """One of the system's own mails, in `language` or, if need be, in English."""
+    subject, text, html = mail_texts.load_system_mail(name, language)
+    return messages.compile_message(
+        subject,
+        text,
+        html,
+        sender=sender(),
+        provider=branding(),
+        language=mail_html.base_language(language),
+        system=True,
     )
 
 

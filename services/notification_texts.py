@@ -13,7 +13,6 @@ from services import (
     countries,
     domain_names,
     email_templates,
-    mail_texts,
     messages,
     off_peak,
     provisioning_policy,
@@ -25,17 +24,7 @@ _LOCALES = {"en": "en_GB", "de": "de", "fr": "fr", "nl": "nl"}
 
 def prepare(notification: RequestNotification, language: str = "") -> messages.PreparedMessage:
     """The system e-mail template of the notification's kind, in `language` or its own."""
-    language = language or notification.language
-    subject, text, html = mail_texts.load_system_mail(notification.kind, language)
-    return messages.compile_message(
-        subject,
-        text,
-        html,
-        sender=email_templates.sender(),
-        provider=email_templates.branding(),
-        language=base_language(language),
-        system=True,
-    )
+    return email_templates.prepare_system_mail(notification.kind, language or notification.language)
 
 
 def values_of(notification: RequestNotification, language: str = "") -> dict[str, str]:

@@ -34,8 +34,6 @@ from models import (
 from services import (
     email_templates,
     mail_lines,
-    mail_texts,
-    messages,
     registration_checks,
     sign_ins,
     system_mails,
@@ -267,16 +265,7 @@ def _send(link: RegistrationLink, token: str) -> None:
     settings = get_settings()
     name = "registration_link" if link.invited_by_id is None else "registration_invitation"
     language = base_language(link.language)
-    subject, text, html = mail_texts.load_system_mail(name, language)
-    prepared = messages.compile_message(
-        subject,
-        text,
-        html,
-        sender=email_templates.sender(),
-        provider=email_templates.branding(),
-        language=language,
-        system=True,
-    )
+    prepared = email_templates.prepare_system_mail(name, language)
     values = {
         "provider name": settings.provider_name,
         "registration link": f"{settings.public_url}/tenant-registration/link/{token}",

@@ -26,8 +26,6 @@ from models import (
 from services import (
     email_templates,
     mail_lines,
-    mail_texts,
-    messages,
     passwords,
     sign_ins,
     system_mails,
@@ -141,16 +139,7 @@ def _close(link_id: int, **values: datetime | None) -> None:
 
 def _send(user: User, token: str) -> None:
     settings = get_settings()
-    subject, text, html = mail_texts.load_system_mail("password_link", user.language)
-    prepared = messages.compile_message(
-        subject,
-        text,
-        html,
-        sender=email_templates.sender(),
-        provider=email_templates.branding(),
-        language=user.language,
-        system=True,
-    )
+    prepared = email_templates.prepare_system_mail("password_link", user.language)
     values = {
         "first name": user.first_name or user.full_name,
         "full name": user.full_name,

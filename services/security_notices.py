@@ -13,8 +13,6 @@ from extensions import db, get_settings
 from models import SecurityNotice, SecurityNoticeKind, User
 from services import (
     email_templates,
-    mail_texts,
-    messages,
     noted_mails,
     provisioning_policy,
     system_mails,
@@ -112,16 +110,7 @@ def _load(notice_id: int) -> SecurityNotice:
 
 
 def _send(notice: SecurityNotice) -> None:
-    subject, text, html = mail_texts.load_system_mail(_MAIL, notice.language)
-    prepared = messages.compile_message(
-        subject,
-        text,
-        html,
-        sender=email_templates.sender(),
-        provider=email_templates.branding(),
-        language=base_language(notice.language),
-        system=True,
-    )
+    prepared = email_templates.prepare_system_mail(_MAIL, notice.language)
     values = _values_of(notice)
     db.session.commit()  # No transaction is open while the server thinks.
     system_mails.send(

@@ -22,8 +22,6 @@ from models import StaffInvitation, User, UserStatus, utcnow
 from services import (
     email_templates,
     mail_lines,
-    mail_texts,
-    messages,
     noted_mails,
     passwords,
     sign_ins,
@@ -178,16 +176,7 @@ def _note(token: str, invitation_id: int, *, answer: str, **values: datetime | N
 def _send(invitation: StaffInvitation, token: str) -> None:
     settings, user = get_settings(), invitation.user
     language = base_language(user.language)
-    subject, text, html = mail_texts.load_system_mail("staff_invitation", user.language)
-    prepared = messages.compile_message(
-        subject,
-        text,
-        html,
-        sender=email_templates.sender(),
-        provider=email_templates.branding(),
-        language=language,
-        system=True,
-    )
+    prepared = email_templates.prepare_system_mail("staff_invitation", user.language)
     values = {
         "first name": user.first_name or user.full_name,
         "login": user.login,
