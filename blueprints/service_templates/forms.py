@@ -25,14 +25,12 @@ from config import LANGUAGES
 from models import Audience, EmailTemplate, TemplateKind
 from services.countries import list_time_zones
 from services.parameter_rules import PARAMETERS, ParameterKind, shown_text
+from services.service_template_rules import MOST_OPTIONS, TypedOption, TypedTemplate
 from services.service_template_versions import (
     AUDIENCE_WORDS,
     KIND_WORDS,
-    MOST_OPTIONS,
     START_WORDS,
     Offered,
-    TypedOption,
-    TypedTemplate,
 )
 
 OPTION_PARTS = tuple(each.name for each in fields(TypedOption))

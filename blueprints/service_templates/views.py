@@ -23,12 +23,11 @@ from services import service_template_versions
 from services.actors import Permission
 from services.errors import Conflict, InvalidInput, InvalidInputs, Stale
 from services.parameter_rules import PARAMETERS, ParameterGroup, default_values, text_of
+from services.service_template_rules import MOST_OPTIONS, TypedTemplate
 from services.service_template_versions import (
     AUDIENCE_WORDS,
-    MOST_OPTIONS,
     START_WORDS,
     Offered,
-    TypedTemplate,
     describe,
     differences,
     find_obstacles,

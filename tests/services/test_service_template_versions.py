@@ -30,7 +30,7 @@ from services import service_templates
 from services.actors import Actor
 from services.errors import Conflict, Forbidden, InvalidInput, InvalidInputs, NotFound, Stale
 from services.parameter_rules import PARAMETERS
-from services.service_template_versions import TypedOption, TypedTemplate
+from services.service_template_rules import TypedOption, TypedTemplate
 from services.setup_instructions import Way
 from tests.support.factories import actor_for, make_group, make_user, save
 
