@@ -255,7 +255,12 @@ def _send_first_to(target: str) -> Response:
 
 
 def _allow_files() -> None:
-    """Before anything reads the form: what carries files may be larger than other requests."""
+    """Before anything reads the form: what carries files may be larger than other requests.
+
+    Files come in parts, each of which is limited; any other body is read whole into memory.
+    """
+    if request.mimetype != "multipart/form-data":
+        return
     view = current_app.view_functions.get(request.endpoint or "")
     most = getattr(view, _UPLOADS, None)
     if most is not None:

@@ -17,15 +17,20 @@ LOGIN = "operator@foyer.example"
 
 
 def test_a_database_that_is_down_gives_a_page_that_says_so(
-    app: Flask, sign_in_as: Callable[[str], CheckingClient], monkeypatch: pytest.MonkeyPatch
+    app: Flask, sign_in_as: Callable[[str], CheckingClient]
 ) -> None:
     client = sign_in_as(LOGIN)
 
-    def down(*_: object, **__: object) -> None:
+    def down(*_: object) -> None:
         raise sa.exc.OperationalError("SELECT", {}, Exception("connection refused"))
 
-    monkeypatch.setattr(db.session, "scalar", down)
-    page = client.page("/customers", status=503)
+    with app.app_context():
+        engine = db.engine
+    sa.event.listen(engine, "before_cursor_execute", down)
+    try:
+        page = client.page("/customers", status=503)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", down)
     assert "not ready" in page.text(page.one("h1"))
 
 
