@@ -21,10 +21,20 @@ from extensions import Queues, queues
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class _DeafWorker(SimpleWorker):
+    """A worker that nobody gives orders by way of the queue: to end that takes RQ a second."""
+
+    def subscribe(self) -> None:
+        """Wait for no orders."""
+
+    def unsubscribe(self) -> None:
+        """There is nothing to end."""
+
+
 def work_queues(app: Flask) -> None:
     """Run every queued job in this process, until the queues are empty."""
     with app.app_context():
-        worker = SimpleWorker(
+        worker = _DeafWorker(
             [queues[name] for name in Queues.NAMES],
             connection=queues.connection,
             serializer=JSONSerializer,
