@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,7 +24,7 @@ from services.idempotency import InFlight, KeptAnswer
 from services.transactions import run_transaction
 from tests.support.api import CQ001, Caller, faults_of, make_credential
 from tests.support.crashing_api import POINTS
-from tests.support.work import ROOT, environment
+from tests.support.work import Process
 
 SEND = f"{CQ001}/send-welcome-email"
 KEY = "6f2d7f0e-0000-4000-8000-000000000001"
@@ -425,15 +423,8 @@ _DONE = {"after the commit", "before the answer is kept"}
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_that_is_killed(app: Flask, settings: Settings, api: Caller, point: str) -> None:
-    died = subprocess.run(
-        [sys.executable, "-m", "tests.support.crashing_api", point, KEY, SEND],
-        cwd=ROOT,
-        env=environment(settings),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    died = Process(settings, point, KEY, SEND, module="tests.support.crashing_api")
+    assert died.wait(60) == -signal.SIGKILL, died.log.read_text()
 
     is_kept = point == "after the answer is kept"
     was_done = is_kept or point in _DONE

@@ -1,13 +1,12 @@
 """A process that is killed, as by `kill -9`, at a named point of one call of the API.
 
-`python -m tests.support.crashing_api POINT KEY PATH` — see POINTS.
+`main(point, key, path)` — see POINTS.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +46,3 @@ POINTS: dict[str, Callable[[], None]] = {
 def main(point: str, key: str, path: str) -> None:
     POINTS[point]()
     Caller(create_app()).post(path, headers={"Idempotency-Key": key})
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

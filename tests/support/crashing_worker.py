@@ -1,6 +1,6 @@
 """A worker that is killed, as by `kill -9`, at a named point of its first delivery.
 
-`python -m tests.support.crashing_worker POINT` — see POINTS. Work-horse and worker die together.
+`main(point)` — see POINTS. Work-horse and worker die together.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -90,7 +89,3 @@ def main(point: str) -> None:
     with app.app_context():
         wait_for_queue(15)
         make_worker(app).work(logging_level="WARNING")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

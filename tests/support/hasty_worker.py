@@ -1,6 +1,6 @@
 """An RQ worker like any other, but that it hashes passwords in no time and mails nothing.
 
-`python -m tests.support.hasty_worker`. A thousand tenants have a thousand administrators, and as
+A thousand tenants have a thousand administrators, and as
 many notifications: rows, which are mailed by jobs that have tests of their own.
 """
 
@@ -23,7 +23,3 @@ def main() -> None:
     with app.app_context():
         wait_for_queue(15)
         make_worker(app).work(logging_level="WARNING")
-
-
-if __name__ == "__main__":
-    main()

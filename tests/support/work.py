@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import flask.cli
 from flask import Flask
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
@@ -79,33 +81,34 @@ def environment(settings: Settings, **changes: str) -> dict[str, str]:
 class Process:
     """A `flask` command in a session of its own, so that its children can be killed with it.
 
-    `module` runs instead, where it is given.
+    `module` runs instead, where it is given: its `main` with `command` as arguments. The process is
+    forked from one that has imported the application, and knows nothing of this one.
     """
 
     def __init__(self, settings: Settings, *command: str, module: str = "", **changes: str) -> None:
         self.log = settings.var_dir / f"{(module or command[0])}-{time.monotonic_ns()}.log"
-        started = [module] if module else ["flask", "--app", "app"]
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *started, *command],
-                cwd=ROOT,
-                env=environment(settings, **changes),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = _FORKS.Process(
+            target=_become, args=(module, command, environment(settings, **changes), self.log)
+        )
+        self._process.start()
 
     @property
     def pid(self) -> int:
+        assert self._process.pid is not None
         return self._process.pid
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code once it has ended, -9 after kill -9; AssertionError after `seconds`."""
+        self._process.join(seconds)
+        assert self._process.exitcode is not None, f"goes on after {seconds} s"
+        return self._process.exitcode
 
     def kill(self) -> None:
         """kill -9, its work-horses included."""
         for pid in [*_descendants(self.pid), self.pid]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.join()
 
     def kill_child(self) -> None:
         """kill -9 to what it does at the moment; the process itself goes on."""
@@ -114,7 +117,37 @@ class Process:
                 os.kill(pid, signal.SIGKILL)
 
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        return self._process.is_alive()
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        "app",
+        "cli",
+        "flask.cli",
+        "jobs.deliveries",
+        "jobs.provisioning",
+        "jobs.sweeps",
+        "jobs.worker",
+    ]
+)
+
+
+def _become(module: str, command: tuple[str, ...], env: dict[str, str], log: Path) -> None:
+    """Make the forked process what was asked for."""
+    os.setsid()
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(env)
+    with log.open("wb") as output:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(output.fileno(), stream.fileno())
+    if module:
+        importlib.import_module(module).main(*command)
+    else:
+        sys.argv = ["flask", "--app", "app", *command]
+        flask.cli.main()
 
 
 def _descendants(pid: int) -> list[int]:
