@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -102,6 +105,14 @@ BLUEPRINTS = (
 )
 
 
+class Foyer(Flask):
+    """Flask for views that are plain functions."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """As it is: to ask each hook of each request whether it is a coroutine takes its time."""
+        return func
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """The application for `settings`, by default those of the environment.
 
@@ -109,7 +120,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings.from_env()
     request_ids.init_logging()
-    app = Flask(__name__)
+    app = Foyer(__name__)
     app.url_rule_class = LazyRule
     app.config.from_mapping(settings.flask_config())
     app.extensions["settings"] = settings
@@ -120,7 +131,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     db.init_app(app)
     migrate.init_app(app, db, directory=str(PROJECT_ROOT / "migrations"))
-    login_manager.init_app(app, add_context_processor=False)
+    # Its init_app would look for a "remember me" cookie after each request: there is none.
+    app.login_manager = login_manager  # type: ignore[attr-defined]
     queues.init_app(app)
     request_ids.init_app(app)
     security.init_app(app)

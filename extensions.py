@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +33,11 @@ csrf = CSRFProtect()
 _WAKE_SECONDS = 5
 """After so long another job is asked for, should the first have been lost."""
 
+_ASKED_FOR = 0.02
+_LOOKS_AFTER = 0.025
+"""A job begins to look so many seconds after nobody holds its key any more. So it finds what is
+committed within `_ASKED_FOR` of a moment at which it was known to be asked for."""
+
 
 class Queues:
     """The named RQ queues of this installation, worked in the order they are listed."""
@@ -42,6 +49,7 @@ class Queues:
         app.extensions["queues"] = Redis.from_url(
             settings.redis_url, socket_timeout=30, socket_connect_timeout=5
         )
+        app.extensions["queues_asked"] = {}
 
     @property
     def connection(self) -> Redis:
@@ -79,19 +87,31 @@ class Queues:
     def wake(self, lane: str) -> None:
         """Ask a worker to look for small mailings of a lane; one job, however many ask at once.
 
-        Call it after the commit. The sweep finds them when the queue is down.
+        Call it after the commit. The sweep finds them when the queue is down. Hundreds of calls a
+        second ask the queue's server but now and then: a job that is known to be asked for waits
+        for a moment before it looks.
         """
+        asked: dict[str, float] = current_app.extensions["queues_asked"]
+        now = time.monotonic()
+        if now - asked.get(lane, -math.inf) < _ASKED_FOR:
+            return
         try:
-            if self.connection.set(self.wake_key(lane), 1, nx=True, ex=_WAKE_SECONDS):
+            if self.connection.set(self._wake_key(lane), 1, nx=True, ex=_WAKE_SECONDS):
                 self.enqueue(lane, "jobs.deliveries.deliver_waiting", lane)
+            asked[lane] = now
         except RedisError as error:
             log.warning(
                 "small mailings wait for the sweep, the queue does not answer: %s",
                 type(error).__name__,
             )
 
+    def begin_looking(self, lane: str) -> None:
+        """What the job that `wake` asks for does first: from here on it is to be asked for anew."""
+        self.connection.delete(self._wake_key(lane))
+        time.sleep(_LOOKS_AFTER)
+
     @staticmethod
-    def wake_key(lane: str) -> str:
+    def _wake_key(lane: str) -> str:
         """Held from the asking until the job begins to look."""
         return f"foyer:wake:{lane}"
 

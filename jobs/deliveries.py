@@ -39,8 +39,7 @@ def deliver_waiting(lane: str) -> None:
     Triggered by whoever accepts one, by itself and by the sweep. Idempotent, like
     `deliver_mailing`, which it does for one after the other.
     """
-    # Before looking: whoever accepts a mailing from here on asks anew.
-    queues.connection.delete(queues.wake_key(lane))
+    queues.begin_looking(lane)
     ends_at = time.monotonic() + get_settings().delivery_slice_seconds
     while welcome_mails.begin_accepted():
         pass

@@ -225,7 +225,7 @@ class Actor:
             all_groups=all_groups,
             address=address,
             credential_id=credential_id,
-            granted=frozenset().union(*(GRANTS[scope] for scope in scopes)),
+            granted=_granted_by(frozenset(scopes)),
         )
 
     @property
@@ -250,6 +250,11 @@ def _granted_to(user: User) -> frozenset[Permission] | None:
     if user.role is not Role.SUPERVISOR:
         return None
     return delegated(user.profile.permissions) if user.profile is not None else frozenset()
+
+
+@lru_cache(maxsize=8)  # As many as there are sets of scopes.
+def _granted_by(scopes: frozenset[ApiScope]) -> frozenset[Permission]:
+    return frozenset().union(*(GRANTS[scope] for scope in scopes))
 
 
 _INVISIBLE = (CustomerStatus.CREATING, CustomerStatus.DELETED)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -41,7 +41,8 @@ from services.api_credential_rules import CheckedTerms, Terms
 from services.audit_events import insert_event
 from services.errors import Conflict, InvalidInput, NotFound, Stale
 from services.paging import Page, keyset_page
-from services.transactions import run_transaction, self_committing
+from services.prepared_statements import PreparedStatement
+from services.transactions import run_transaction
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def authenticate(name: str, secret: str, address: str) -> Actor | None:
         secret = ""  # Nobody has it, and half a surrogate pair cannot be hashed.
     stored = found.secret_hash if found is not None else _dummy_hash()
     earlier = _dummy_hash()
-    if found is not None and found.previous_hash is not None and found.previous_until > now:
+    if found is not None and found.previous_hash and (found.previous_until or now) > now:
         earlier = found.previous_hash
     # Both are always checked, so that time does not tell of a rotation either.
     fits = passwords.verify(stored, secret) | passwords.verify(earlier, secret)
@@ -116,31 +117,39 @@ def authenticate(name: str, secret: str, address: str) -> Actor | None:
     )
 
 
-def _find(name: str) -> sa.Row[tuple[object, ...]] | None:
+def _find(name: str) -> _Found | None:
     if not 0 < len(name) <= _LONGEST_NAME or not is_storable(name):
         name = ""  # Nobody has it; asking all the same takes the usual time.
-    with self_committing() as connection:
-        return connection.execute(_find_statement(), {"name": name}).one_or_none()
+    engine = db.engine
+    rows = _find_statement(engine.dialect).fetch(engine, {"name": name})
+    return _Found(*rows[0]) if rows else None
+
+
+class _Found(NamedTuple):
+    """What signing in needs to know of a credential."""
+
+    id: int
+    name: str
+    secret_hash: str
+    previous_hash: str | None
+    previous_until: datetime | None
+    may_read: bool
+    may_write: bool
+    may_send: bool
+    all_groups: bool
+    networks: list[str]
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
 
 
 @cache
-def _find_statement() -> sa.Select[tuple[object, ...]]:
+def _find_statement(dialect: sa.Dialect) -> PreparedStatement:
     credentials = table_of(ApiCredential).c
-    return sa.select(
-        credentials.id,
-        credentials.name,
-        credentials.secret_hash,
-        credentials.previous_hash,
-        credentials.previous_until,
-        credentials.may_read,
-        credentials.may_write,
-        credentials.may_send,
-        credentials.all_groups,
-        credentials.networks,
-        credentials.expires_at,
-        credentials.revoked_at,
-        credentials.last_used_at,
-    ).where(credentials.name == sa.bindparam("name"))
+    statement = sa.select(*(credentials[name] for name in _Found._fields)).where(
+        credentials.name == sa.bindparam("name")
+    )
+    return PreparedStatement.compile(statement, dialect)
 
 
 @lru_cache(maxsize=1024)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -57,30 +56,6 @@ def work_without_transaction() -> None:
     """
     if db.engine.dialect.name == "postgresql":
         db.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-
-
-@contextmanager
-def self_committing() -> Iterator[sa.Connection]:
-    """A connection beside the session on which each statement commits itself.
-
-    On SQLite a write then holds the file's lock for no longer than it takes: not while its thread
-    waits for its turn.
-    """
-    engine = db.engine
-    if engine.dialect.name == "postgresql":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            yield connection
-        return
-    with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        if driver is None:
-            raise AssertionError("an open connection has a driver's")
-        usual = driver.isolation_level
-        driver.isolation_level = None  # SQLAlchemy's option for it costs two statements more.
-        try:
-            yield connection
-        finally:
-            driver.isolation_level = usual
 
 
 def upsert(table: sa.Table) -> Any:

@@ -8,8 +8,6 @@ them. All of it goes past the ORM, by a few statements that are made once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -49,7 +47,8 @@ from services.errors import Conflict
 from services.idempotency import is_key_held
 from services.mailing_confirmations import resets_of
 from services.mailing_freezes import ADMINISTRATORS, recipients_of, replace_older
-from services.transactions import run_transaction, self_committing
+from services.prepared_statements import PreparedStatement
+from services.transactions import run_transaction
 
 _EXPANDED_AT_ONCE = 200
 
@@ -81,55 +80,45 @@ def resend_to_administrators(actor: Actor, groupno: int, custno: int) -> None:
     """
     actor.require(Permission.MAILINGS_SEND)
     probable = _last_versions.get(db.engine)
-    with _writing() as connection:
-        if probable is None or not _accept(connection, actor, groupno, custno, probable):
-            customer = get_numbered_customer(actor, groupno, custno)
-            version = _find_version(connection, customer)
-            if not _accept(connection, actor, groupno, custno, version):
-                raise Conflict(
-                    f"{customer.name} has no administrator who can be mailed: each one is "
-                    "suspended, has no e-mail address, or has one that is suppressed."
-                )
-            _last_versions[db.engine] = version
-
-
-@contextmanager
-def _writing() -> Iterator[sa.Connection]:
+    if probable is None or not _accept(actor, groupno, custno, probable):
+        customer = get_numbered_customer(actor, groupno, custno)
+        version = _find_version(customer)
+        if not _accept(actor, groupno, custno, version):
+            raise Conflict(
+                f"{customer.name} has no administrator who can be mailed: each one is "
+                "suspended, has no e-mail address, or has one that is suppressed."
+            )
+        _last_versions[db.engine] = version
     if is_key_held():
-        yield db.session.connection()
         db.session.commit()
-    else:
-        with self_committing() as connection:
-            yield connection
 
 
-def _accept(
-    connection: sa.Connection, actor: Actor, groupno: int, custno: int, version_id: int
-) -> bool:
+def _accept(actor: Actor, groupno: int, custno: int, version_id: int) -> bool:
     """Whether a row was written: only if that version is the customer's."""
-    values = numbers_of(actor, groupno, custno)
-    if values is None:
+    numbers = numbers_of(actor, groupno, custno)
+    if numbers is None:
         return False
-    written = connection.execute(
-        _accept_statement(
-            connection.dialect.name, actor.all_groups, actor.credential_id is not None
-        ),
-        {
-            **values,
-            "template_version_id": version_id,
-            "created_by_id": actor.user_id,
-            "credential_id": actor.credential_id,
-            "actor_login": actor.login,
-            "address": actor.address[:64],
-            "accepted_at": utcnow(),
-        },
-    )
-    return bool(written.rowcount)
+    values = {
+        **numbers,
+        "template_version_id": version_id,
+        "created_by_id": actor.user_id,
+        "credential_id": actor.credential_id,
+        "actor_login": actor.login,
+        "address": actor.address[:64],
+        "accepted_at": utcnow(),
+    }
+    engine = db.engine
+    kind = (engine.dialect, actor.all_groups, actor.credential_id is not None)
+    if is_key_held():  # Its mark and the row are written together.
+        written = db.session.connection().execute(_accept_statement(*kind), values).rowcount
+    else:
+        written = _prepared_accept_statement(*kind).execute(engine, values)
+    return bool(written)
 
 
-def _find_version(connection: sa.Connection, customer: Customer) -> int:
+def _find_version(customer: Customer) -> int:
     """The version of the customer's welcome, which can be sent. Raises Conflict."""
-    version: int | None = connection.scalar(sa.select(_newest_version(sa.literal(customer.id))))
+    version: int | None = db.session.scalar(sa.select(_newest_version(sa.literal(customer.id))))
     if version is None:
         raise Conflict(f"{customer.name} has no welcome mail among its e-mail templates.")
     try:
@@ -261,7 +250,7 @@ def _named_version_statement() -> sa.Select[Any]:
 
 
 @cache
-def _accept_statement(dialect: str, all_groups: bool, by_credential: bool) -> Any:
+def _accept_statement(dialect: sa.Dialect, all_groups: bool, by_credential: bool) -> Any:
     """Writes the row with the recipients in it, in one round trip.
 
     Writes none where the customer is out of reach, has another version of a welcome, or nobody who
@@ -282,7 +271,7 @@ def _accept_statement(dialect: str, all_groups: bool, by_credential: bool) -> An
     )
     array, all_of = (
         (sa.func.json_build_array, sa.func.json_agg)
-        if dialect == "postgresql"
+        if dialect.name == "postgresql"
         else (sa.func.json_array, sa.func.json_group_array)
     )
     each = array(found.c.user_id, found.c.email, found.c.skip_reason)
@@ -310,6 +299,13 @@ def _accept_statement(dialect: str, all_groups: bool, by_credential: bool) -> An
     columns = ["customer_id", "recipients", *given]
     statement = sa.insert(accepted).from_select(columns, row, include_defaults=False)
     return statement.execution_options(preserve_rowcount=True)
+
+
+@cache
+def _prepared_accept_statement(
+    dialect: sa.Dialect, all_groups: bool, by_credential: bool
+) -> PreparedStatement:
+    return PreparedStatement.compile(_accept_statement(dialect, all_groups, by_credential), dialect)
 
 
 @cache

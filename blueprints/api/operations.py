@@ -283,7 +283,8 @@ def _read_body(declared: Operation) -> BaseModel | None:
     if not data and (known is None or declared.body_is_optional):
         return known() if known is not None else None
     _check_media_type()
-    _check_json(data)
+    if data != b"{}":
+        _check_json(data)
     try:
         return (known or Nothing).model_validate_json(data)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from flask import Flask
 from redis import Redis
 
 from config import Settings
-from extensions import db, queues
+from extensions import _ASKED_FOR, db, queues
 from jobs.deliveries import deliver_waiting
 from jobs.sweeps import sweep
 from models import (
@@ -206,6 +206,28 @@ def test_who_accepts_while_the_job_looks_asks_anew(app_context: Flask) -> None:
     deliver_waiting("interactive")
     queues.wake("interactive")
     assert queues["interactive"].count == 1
+
+
+def test_the_job_finds_what_is_accepted_while_it_is_known_to_be_asked_for(
+    app_context: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who accepts then asks for no other job."""
+    waited: list[float] = []
+
+    def accept_one(seconds: float) -> None:
+        if not waited:
+            accept()
+            queues.wake("interactive")
+        waited.append(seconds)
+
+    monkeypatch.setattr("extensions.time.sleep", accept_one)
+    monkeypatch.setattr("extensions._ASKED_FOR", 3600)  # Accepting is not that fast in a test.
+    queues.wake("interactive")
+    queues["interactive"].empty()
+    deliver_waiting("interactive")
+    assert waited[0] > _ASKED_FOR
+    assert queues["interactive"].count == 0
+    assert (count(Mailing), count(AcceptedWelcome)) == (1, 0)
 
 
 def test_nobody_to_mail_and_nothing_to_say_are_refused(app_context: Flask) -> None:
