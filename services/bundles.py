@@ -130,7 +130,10 @@ def list_offered(actor: Actor) -> list[Bundle]:
 def list_all(actor: Actor) -> list[Bundle]:
     """All of them, archived ones, too, for filters. Raises Forbidden."""
     actor.require(Permission.CUSTOMERS_READ)
-    return list(db.session.scalars(sa.select(Bundle).order_by(Bundle.name)))
+    return list(db.session.scalars(_ALL))
+
+
+_ALL = sa.select(Bundle).order_by(Bundle.name)
 
 
 def get_bundle(actor: Actor, bundle_id: int) -> Bundle:

@@ -111,28 +111,14 @@ def load(connection: sa.Connection | None = None) -> Policy:
 
 
 def _read(connection: sa.Connection) -> Policy:
-    row = connection.execute(
-        sa.select(
-            ProvisioningPolicy.version, ProvisioningPolicy.time_zone, ProvisioningPolicy.max_runs
-        )
-    ).one()
-    windows = connection.execute(
-        sa.select(
-            OffPeakWindow.id,
-            OffPeakWindow.days,
-            OffPeakWindow.from_minute,
-            OffPeakWindow.to_minute,
-        ).order_by(OffPeakWindow.days, OffPeakWindow.from_minute, OffPeakWindow.id)
-    )
+    row = connection.execute(_POLICY).one()
+    windows = connection.execute(_WINDOWS)
     planned = tuple(
         PlannedWindow(frozenset(map(int, each.days)), each.from_minute, each.to_minute, each.id)
         for each in windows
     )
-    exceptions = connection.execute(
-        sa.select(OffPeakException.day, OffPeakException.all_day, OffPeakException.note)
-        .where(OffPeakException.day >= utcnow().date() - timedelta(days=2))
-        .order_by(OffPeakException.day)
-    ).all()
+    since = utcnow().date() - timedelta(days=2)
+    exceptions = connection.execute(_EXCEPTIONS, {"since": since}).all()
     return Policy(
         zone=ZoneInfo(row.time_zone),
         windows=planned,
@@ -144,6 +130,31 @@ def _read(connection: sa.Connection) -> Policy:
     )
 
 
+# Built once: every list of requests asks.
+_POLICY = sa.select(
+    ProvisioningPolicy.version, ProvisioningPolicy.time_zone, ProvisioningPolicy.max_runs
+)
+_WINDOWS = sa.select(
+    OffPeakWindow.id, OffPeakWindow.days, OffPeakWindow.from_minute, OffPeakWindow.to_minute
+).order_by(OffPeakWindow.days, OffPeakWindow.from_minute, OffPeakWindow.id)
+_EXCEPTIONS = (
+    sa.select(OffPeakException.day, OffPeakException.all_day, OffPeakException.note)
+    .where(OffPeakException.day >= sa.bindparam("since"))
+    .order_by(OffPeakException.day)
+)
+_PAUSE = (
+    sa.select(
+        ProvisioningPolicy.paused_at,
+        ProvisioningPolicy.pause_reason,
+        User.first_name,
+        User.last_name,
+        User.login,
+    )
+    .outerjoin(User, User.id == ProvisioningPolicy.paused_by_id)
+    .where(ProvisioningPolicy.paused_at.is_not(None))
+)
+
+
 def find_pause() -> Pause | None:
     """The pause, None while provisioning goes on."""
     with db.engine.connect() as connection:
@@ -151,17 +162,7 @@ def find_pause() -> Pause | None:
 
 
 def _read_pause(connection: sa.Connection) -> Pause | None:
-    row = connection.execute(
-        sa.select(
-            ProvisioningPolicy.paused_at,
-            ProvisioningPolicy.pause_reason,
-            User.first_name,
-            User.last_name,
-            User.login,
-        )
-        .outerjoin(User, User.id == ProvisioningPolicy.paused_by_id)
-        .where(ProvisioningPolicy.paused_at.is_not(None))
-    ).one_or_none()
+    row = connection.execute(_PAUSE).one_or_none()
     if row is None or row.paused_at is None:
         return None
     name = f"{row.first_name or ''} {row.last_name or ''}".strip() or row.login or ""

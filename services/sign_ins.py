@@ -7,7 +7,8 @@ import hmac
 import secrets
 from collections.abc import Collection
 from datetime import timedelta
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import contains_eager
@@ -348,13 +349,7 @@ def find_session(token: str, *, touch: bool = True) -> SignInSession | None:
 
     `touch` notes that its person is there; polling does not.
     """
-    row = db.session.execute(
-        sa.select(SignInSession, _lacks_second_factor())
-        .join(SignInSession.user)
-        .outerjoin(User.customer)
-        .options(contains_eager(SignInSession.user).contains_eager(User.customer))
-        .where(SignInSession.token_hash == _token_hash(token))
-    ).one_or_none()
+    row = db.session.execute(_session_of(), {"token_hash": _token_hash(token)}).one_or_none()
     if row is None:
         return None
     found: SignInSession = row[0]
@@ -374,6 +369,18 @@ def find_session(token: str, *, touch: bool = True) -> SignInSession | None:
         )
         db.session.commit()
     return found
+
+
+@cache
+def _session_of() -> sa.Select[Any]:
+    """Built once: every page asks, and building it takes as long as asking."""
+    return (
+        sa.select(SignInSession, _lacks_second_factor())
+        .join(SignInSession.user)
+        .outerjoin(User.customer)
+        .options(contains_eager(SignInSession.user).contains_eager(User.customer))
+        .where(SignInSession.token_hash == sa.bindparam("token_hash"))
+    )
 
 
 def _lacks_second_factor() -> sa.ColumnElement[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy.orm import joinedload
 from extensions import db
 from models import (
     ApiCredential,
+    ApiCredentialGroup,
     Group,
     ProvisioningRun,
     ProvisioningStep,
@@ -25,6 +27,7 @@ from models import (
     StepName,
     StepState,
     SubscriptionRequest,
+    UserGroup,
     fold,
     is_storable,
     prefix_range,
@@ -409,53 +412,90 @@ _AT_WORK = (StepState.RUNNING, StepState.WAITING, StepState.FAILED, StepState.UN
 def count_by_state(actor: Actor, group_id: int | None = None) -> dict[RequestState, int]:
     """How many requests of each state the list has, without its search; of one group if given."""
     actor.require(Permission.REQUESTS_READ)
-    counts = dict.fromkeys(RequestState, 0)
-    if not actor.is_staff:
-        return counts | _count_own(actor, RequestState)
-    query = sa.select(RequestCount.state, sa.func.sum(RequestCount.requests)).group_by(
-        RequestCount.state
-    )
-    if group_id is not None:
-        query = query.where(RequestCount.group_id == group_id)
-    if not actor.all_groups:
-        query = query.where(RequestCount.group_id.in_(groups_of(actor)))
-    for state, number in db.session.execute(query):
-        counts[state] = int(number)
-    if group_id is None:
-        counts |= _count_own(actor, (S.DRAFT,))
-    return counts
+    own = _count_own(actor, group_id)
+    return _count_submitted(actor, group_id) | {S.DRAFT: own[S.DRAFT]} if actor.is_staff else own
 
 
 def count_by_waiting(actor: Actor, group_id: int | None = None) -> dict[Waiting, int]:
     """The same counts by the word that each request has for the actor."""
+    actor.require(Permission.REQUESTS_READ)
     is_staff = actor.is_staff
     counts = dict.fromkeys(Waiting, 0)
-    for state, number in count_by_state(actor, group_id).items():
-        is_own = not is_staff or state is S.DRAFT
-        counts[waiting_for(state, is_staff=is_staff, is_author=is_own)] += number
+    own = _count_own(actor, group_id)
+    for state, number in own.items():
+        counts[waiting_for(state, is_staff=is_staff, is_author=True)] += number
     if is_staff:
-        for state in _SUBMITTED:
-            as_other = waiting_for(state, is_staff=True, is_author=False)
-            as_author = waiting_for(state, is_staff=True, is_author=True)
-            if as_other is not as_author:
-                own = _count_own(actor, (state,), group_id).get(state, 0)
-                counts[as_other] -= own
-                counts[as_author] += own
+        for state, number in _count_submitted(actor, group_id).items():
+            counts[waiting_for(state, is_staff=True, is_author=False)] += number - own[state]
     return counts
 
 
-def _count_own(
-    actor: Actor, states: Iterable[RequestState], group_id: int | None = None
-) -> dict[RequestState, int]:
-    """Of what the actor made himself, read by the index of authors."""
-    query = (
-        sa.select(R.state, sa.func.count().label("number"))
-        .where(_is_own(actor), R.state.in_(list(states)), requests_in_scope(actor))
-        .group_by(R.state)
+def _count_submitted(actor: Actor, group_id: int | None) -> dict[RequestState, int]:
+    """Of what staff sees of everybody, by the counters that are kept. Drafts are none of it."""
+    statement = _submitted_counts(
+        actor.all_groups, actor.credential_id is not None, group_id is not None
     )
-    if group_id is not None:
-        query = query.where(R.group_id == group_id)
-    return {row.state: row.number for row in db.session.execute(query)}
+    values = {"actor": actor.credential_id or actor.user_id, "group": group_id}
+    counts = dict.fromkeys(_SUBMITTED, 0)
+    for state, number in db.session.connection().execute(statement, values):
+        counts[state] = int(number)
+    return counts
+
+
+def _count_own(actor: Actor, group_id: int | None) -> dict[RequestState, int]:
+    """Of what the actor made himself, read by the index of authors; of staff his drafts and what
+    has another word for its author."""
+    counts = dict.fromkeys(RequestState, 0)
+    if actor.user_id is not None:  # An API credential acts as staff: it owns none.
+        statement = _own_counts(actor.is_staff, actor.all_groups, group_id is not None)
+        values = {"actor": actor.user_id, "group": group_id}
+        for state, number in db.session.connection().execute(statement, values):
+            counts[state] = number
+    return counts
+
+
+@cache
+def _submitted_counts(all_groups: bool, by_credential: bool, of_group: bool) -> sa.Select[Any]:
+    """Built once for each kind of reader: building it takes longer than asking."""
+    query = sa.select(RequestCount.state, sa.func.sum(RequestCount.requests))
+    if of_group:
+        query = query.where(RequestCount.group_id == sa.bindparam("group"))
+    if not all_groups:
+        query = query.where(RequestCount.group_id.in_(_groups_of_one(by_credential)))
+    return query.where(RequestCount.state != S.DRAFT).group_by(RequestCount.state)
+
+
+@cache
+def _own_counts(is_staff: bool, all_groups: bool, of_group: bool) -> sa.Select[Any]:
+    query = sa.select(R.state, sa.func.count()).where(R.created_by_id == sa.bindparam("actor"))
+    if is_staff:
+        query = query.where(sa.or_(*(R.state == state for state in _OTHERWISE_TO_AUTHORS)))
+        if not all_groups:
+            mine = R.group_id.in_(_groups_of_one(False))
+            query = query.where(sa.or_(R.state == S.DRAFT, mine))
+    if of_group:
+        query = query.where(R.group_id == sa.bindparam("group"), R.state != S.DRAFT)
+    return query.group_by(R.state)
+
+
+def _groups_of_one(by_credential: bool) -> sa.Select[int]:
+    """What `groups_of` says, of whom the parameter `actor` names."""
+    if by_credential:
+        column, owner = ApiCredentialGroup.group_id, ApiCredentialGroup.credential_id
+    else:
+        column, owner = UserGroup.group_id, UserGroup.user_id
+    return sa.select(column).where(owner == sa.bindparam("actor"))
+
+
+_OTHERWISE_TO_AUTHORS = (
+    S.DRAFT,
+    *(
+        state
+        for state in _SUBMITTED
+        if waiting_for(state, is_staff=True, is_author=True)
+        is not waiting_for(state, is_staff=True, is_author=False)
+    ),
+)
 
 
 # --- The timeline ----------------------------------------------------------------------------

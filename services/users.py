@@ -240,18 +240,20 @@ def _open_welcome_mails(dialect: str) -> sa.Select[int]:
 
 def get_selection(session_id: int, customer: Customer) -> list[int]:
     """Ids of the users selected in this session, in the order of the list."""
-    return list(
-        db.session.scalars(
-            sa.select(SelectedUser.user_id)
-            .join(User, User.id == SelectedUser.user_id)
-            .where(
-                SelectedUser.session_id == session_id,
-                SelectedUser.customer_id == customer.id,
-                User.status != UserStatus.DELETED,
-            )
-            .order_by(User.name_key, User.id)
-        )
+    values = {"session": session_id, "customer": customer.id}
+    return list(db.session.connection().scalars(_SELECTED, values))
+
+
+_SELECTED = (
+    sa.select(SelectedUser.user_id)
+    .join(User, User.id == SelectedUser.user_id)
+    .where(
+        SelectedUser.session_id == sa.bindparam("session"),
+        SelectedUser.customer_id == sa.bindparam("customer"),
+        User.status != UserStatus.DELETED,
     )
+    .order_by(User.name_key, User.id)
+)
 
 
 def change_selection(
