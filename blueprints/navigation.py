@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from flask import g, request, url_for
+from flask import current_app, g, request, url_for
 from flask_login import current_user
+from markupsafe import Markup
 
 from blueprints.security import current_actor, current_impersonation, current_session
-from models import CUSTOMER_ROLES, Customer
+from models import CUSTOMER_ROLES, STAFF_ROLES, Customer, Role
 from services import subscription_requests
 from services.actors import Actor, Permission
 
@@ -48,13 +50,31 @@ class _Area:
     needs: tuple[Permission, ...]
     blueprints: frozenset[str] = frozenset()
 
-    def is_here(self) -> bool:
-        here = request.blueprint or ""
-        return here == self.endpoint.partition(".")[0] or here in self.blueprints
+    def is_at(self, blueprint: str) -> bool:
+        return blueprint == self.endpoint.partition(".")[0] or blueprint in self.blueprints
 
-    def item(self, web_id: str | None = None) -> NavItem:
+    def item(self, blueprint: str, web_id: str | None = None) -> NavItem:
+        """The area as a page of `blueprint` shows it."""
         href = url_for(self.endpoint, web_id=web_id)
-        return NavItem(self.label, self.icon, href, self.is_here())
+        return NavItem(self.label, self.icon, href, self.is_at(blueprint))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """All about a person that decides which areas he has."""
+
+    role: Role | None
+    granted: frozenset[Permission] | None
+    of_customer: bool
+    has_services: bool
+    on_behalf: bool
+
+    @property
+    def is_staff(self) -> bool:
+        return self.role in STAFF_ROLES
+
+    def may(self, permission: Permission) -> bool:
+        return Actor(None, "", self.role, granted=self.granted).may(permission)
 
 
 _SEES_CUSTOMERS = Permission.CUSTOMERS_READ
@@ -173,57 +193,73 @@ _ALSO_OF_ALL = {"Mailings", "Audit"}
 """Areas that staff has of one customer and of all."""
 
 
-def nav_sections() -> list[NavSection]:
+def areas() -> Markup:
     """The sections that the signed-in person has, with their areas; none is empty."""
     if not current_user.is_authenticated:
-        return []
+        return Markup()
     on_behalf = current_impersonation() is not None
     is_held_up = current_user.must_change_password or current_session().lacks_second_factor
     if is_held_up and not on_behalf:
-        return []
+        return Markup()
     actor = current_actor()
     customer: Customer | None = g.get("customer") or current_user.customer
+    reader = _Reader(
+        actor.role,
+        actor.granted,
+        of_customer=actor.customer_id is not None,
+        has_services=current_user.role in CUSTOMER_ROLES,
+        on_behalf=on_behalf,
+    )
+    at = customer and (customer.web_id, customer.name)
+    return _areas(reader, at, request.blueprint or "", request.endpoint or "")
+
+
+@lru_cache(maxsize=1024)
+def _areas(reader: _Reader, at: tuple[str, str] | None, blueprint: str, endpoint: str) -> Markup:
+    """Kept by all that it depends on: what somebody may do is found out for every page."""
     found = []
-    if customer is not None:  # First: it is what one is at.
-        heading = customer.name if actor.is_staff else ""
-        found.append(NavSection(heading, _items_of(actor, customer)))
-    if actor.customer_id is None:
+    if at is not None:  # First: it is what one is at.
+        web_id, name = at
+        heading = name if reader.is_staff else ""
+        found.append(NavSection(heading, _items_of(reader, web_id, blueprint)))
+    if not reader.of_customer:
         found += [
             NavSection(
-                heading if actor.is_staff else "",
-                [area.item() for area in areas if all(map(actor.may, area.needs))],
+                heading if reader.is_staff else "",
+                [area.item(blueprint) for area in areas if all(map(reader.may, area.needs))],
             )
             for heading, areas in _OF_STAFF
         ]
-    found.append(NavSection("Yourself" if actor.is_staff else "", _own_items(on_behalf)))
-    return [section for section in found if section.areas]
+    found.append(NavSection("Yourself" if reader.is_staff else "", _own_items(reader, endpoint)))
+    sections = [section for section in found if section.areas]
+    template = current_app.jinja_env.get_template("_areas.html")
+    return Markup(template.render(sections=sections))  # noqa: S704 - a template escapes
 
 
-def _items_of(actor: Actor, customer: Customer) -> list[NavItem]:
+def _items_of(reader: _Reader, web_id: str, blueprint: str) -> list[NavItem]:
     """The areas of one customer: its own people's, or those that staff looks at."""
     items = []
-    if actor.may_any(*SEEN_AT_HOME):
-        href = url_for("customer_home.index", web_id=customer.web_id)
-        items.append(NavItem("Home", "house", href, request.blueprint == "customer_home"))
-    left_out = _TEMPLATES if actor.is_staff else _DETAILS
+    if any(map(reader.may, SEEN_AT_HOME)):
+        href = url_for("customer_home.index", web_id=web_id)
+        items.append(NavItem("Home", "house", href, blueprint == "customer_home"))
+    left_out = _TEMPLATES if reader.is_staff else _DETAILS
     for area in _OF_CUSTOMER:
-        if area is not left_out and all(map(actor.may, area.needs)):
-            item = area.item(customer.web_id)
-            if actor.is_staff and item.label in _ALSO_OF_ALL:
+        if area is not left_out and all(map(reader.may, area.needs)):
+            item = area.item(blueprint, web_id)
+            if reader.is_staff and item.label in _ALSO_OF_ALL:
                 item = replace(item, label=f"Customer {item.label.lower()}")
             items.append(item)
     return items
 
 
-def _own_items(on_behalf: bool) -> list[NavItem]:
-    at = request.endpoint
+def _own_items(reader: _Reader, endpoint: str) -> list[NavItem]:
     items = []
-    if current_user.role in CUSTOMER_ROLES:
+    if reader.has_services:
         href = url_for("account.services")
-        items.append(NavItem("My services", "layout-grid", href, at == "account.services"))
-    if not on_behalf:
+        items.append(NavItem("My services", "layout-grid", href, endpoint == "account.services"))
+    if not reader.on_behalf:
         href = url_for("account.profile")
-        items.append(NavItem("My profile", "circle-user", href, at == "account.profile"))
+        items.append(NavItem("My profile", "circle-user", href, endpoint == "account.profile"))
     return items
 
 

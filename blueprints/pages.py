@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC
-from functools import cache
 from typing import Any
 
 from flask import Flask, Response, request, url_for
@@ -13,7 +12,7 @@ from werkzeug.local import LocalProxy
 
 from blueprints import markup
 from blueprints.formats import register_formats
-from blueprints.navigation import nav_sections
+from blueprints.navigation import areas
 from blueprints.security import (
     current_impersonation,
     public,
@@ -22,6 +21,7 @@ from config import LANGUAGES
 from extensions import get_settings
 
 THEMES = ("system", "light", "dark")
+_BRAND_STYLESHEET = "/brand.css"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +57,15 @@ def _impersonation_shown() -> ImpersonationShown | None:
 def _context() -> dict[str, Any]:
     settings = get_settings()
     return {
-        # Both are looked up only by pages that show them: an error page must not need the database.
-        "nav_sections": LocalProxy(cache(nav_sections)),
+        # Both are looked up only where they are shown: an error page must not need the database.
+        "areas": areas,
         "current_user": current_user,
         "impersonation": LocalProxy(_impersonation_shown),
         "theme": theme(),
         "nav": request.cookies.get("nav", "auto"),
         "language": "en",
         "language_name": LANGUAGES["en"],
-        "brand": Brand(settings.provider_name, settings.support_email, url_for("brand_stylesheet")),
+        "brand": Brand(settings.provider_name, settings.support_email, _BRAND_STYLESHEET),
     }
 
 
@@ -75,7 +75,7 @@ def init_app(app: Flask) -> None:
     register_formats(app, zone=lambda: UTC, language=lambda: "en")
     markup.init_app(app, zone=lambda: UTC)
 
-    @app.get("/brand.css")
+    @app.get(_BRAND_STYLESHEET)
     @public
     def brand_stylesheet() -> Response:
         """The provider's colour, as a sheet of its own because pages hold no inline style."""

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, request, url_for
 
 from blueprints.audit.lists import AuditList
+from blueprints.audit.markup import rows
 from blueprints.audit.words import (
     Link,
     action_words,
@@ -92,9 +93,13 @@ def _show_list(customer: Customer | None) -> Response:
         customer=customer,
         shown=shown,
         events=page.rows,
-        links=links,
-        customers=customers,
-        addresses=audit_trail.find_shown_addresses(actor, page.rows),
+        rows=rows(
+            page.rows,
+            base=here(shown.cleared).partition("?")[0],
+            links=links,
+            customers=None if customer else customers,
+            addresses=audit_trail.find_shown_addresses(actor, page.rows),
+        ),
         actions=audit_trail.list_actions(),
         action_words=action_words,
         chips=[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from blueprints.customers.lists import Controls, CustomerList
+from blueprints.customers.markup import rows, state_pill
 from blueprints.htmx import respond, wants_fragment
 from blueprints.security import current_actor, requires
 from services import bundles, customers, groups, preparations
@@ -12,6 +13,7 @@ from services.actors import Permission
 from services.paging import PAGE_SIZES
 
 bp = Blueprint("customers", __name__)
+bp.add_app_template_filter(state_pill, "customer_state")
 
 
 @bp.get("/customers")
@@ -27,6 +29,7 @@ def index() -> Response:
         "customers/index.html",
         "customers/_table.html",
         listed=listed,
+        rows=rows(listed.rows),
         preparations=preparations.find_preparations(actor) if is_empty else None,
         shown=shown,
         controls=Controls(shown, mine, offered),

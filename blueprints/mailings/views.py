@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
 from flask import Blueprint, Response, flash, request, url_for
 
@@ -17,16 +18,22 @@ from blueprints.mailings.following import (
 )
 from blueprints.mailings.forms import ConfirmForm
 from blueprints.mailings.frames import frame_mail
+from blueprints.mailings.markup import audience_of, mailing_state, rows, state_pill
 from blueprints.security import current_actor, current_session, customer_page, staff_page
 from blueprints.users.lists import action_label
 from extensions import get_settings
-from models import Customer
+from models import Customer, Mailing
 from services import mailing_confirmations, mailings, users
 from services.actors import Permission
 from services.errors import InvalidInput, NotFound
+from services.mailings import Audience
+from services.paging import Page
 
 bp = Blueprint("mailings", __name__, url_prefix="/customers/<web_id>/mailings")
 staff_bp = Blueprint("staff_mailings", __name__, url_prefix="/sp/mailings")
+bp.add_app_template_filter(mailing_state, "mailing_state")
+bp.add_app_template_filter(state_pill, "mailing_state_pill")
+bp.add_app_template_filter(audience_of, "audience")
 add_customer_views(bp)
 add_staff_views(staff_bp)
 
@@ -36,9 +43,7 @@ add_staff_views(staff_bp)
 def index(customer: Customer) -> Response:
     cursor = read_cursor(request.args)
     page = mailings.list_mailings(current_actor(), customer, cursor=cursor)
-    return respond(
-        "mailings/index.html", "mailings/_table.html", customer=customer, listed=page, cursor=cursor
-    )
+    return _show_list(customer, page, cursor, None)
 
 
 @staff_bp.get("", endpoint="index")
@@ -47,13 +52,28 @@ def staff_index() -> Response:
     """The mailings of every customer in the actor's scope, those of several at once included."""
     cursor = read_cursor(request.args)
     page = mailings.list_staff_mailings(current_actor(), cursor=cursor)
+    return _show_list(None, page, cursor, mailings.find_audiences(page.rows))
+
+
+def _show_list(
+    customer: Customer | None,
+    page: Page[Mailing],
+    cursor: str,
+    audiences: Mapping[int, Audience] | None,
+) -> Response:
+    list_url = (
+        url_for("mailings.index", web_id=customer.web_id)
+        if customer
+        else url_for("staff_mailings.index")
+    )
     return respond(
         "mailings/index.html",
         "mailings/_table.html",
-        customer=None,
+        customer=customer,
+        list_url=list_url,
         listed=page,
+        rows=rows(page.rows, list_url=list_url, audiences=audiences),
         cursor=cursor,
-        audiences=mailings.find_audiences(page.rows),
     )
 
 

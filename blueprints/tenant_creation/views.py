@@ -17,6 +17,7 @@ from blueprints.htmx import respond, wants_fragment
 from blueprints.security import current_actor, passive, requires
 from blueprints.tenant_creation.asked import describe_asked
 from blueprints.tenant_creation.lists import Controls, RequestList
+from blueprints.tenant_creation.markup import rows as table_rows
 from blueprints.tenant_creation.words import (
     WAITING_WORDS,
     RequestShown,
@@ -90,6 +91,7 @@ def show_list(
     rows = _rows(actor, page.rows, is_paused=policy.paused)
     counts = subscription_requests.count_by_waiting(actor, shown.wanted.group_id)
     number = None if shown.wanted.search else _number_shown(shown, counts)
+    may_manage = actor.may(Permission.REQUESTS_MANAGE)
     return respond(
         "tenant_creation/index.html",
         "tenant_creation/_table.html",
@@ -103,7 +105,8 @@ def show_list(
         zone=policy.zone,
         pause=policy.pause if actor.is_staff else None,
         sizes=PAGE_SIZES,
-        may_manage=actor.may(Permission.REQUESTS_MANAGE),
+        table_rows=table_rows(rows, zone=policy.zone, is_staff=actor.is_staff, boxes=may_manage),
+        may_manage=may_manage,
         may_register=actor.may(Permission.TENANTS_REGISTER),
         actions=BULK,
         action=action,

@@ -23,6 +23,7 @@ from blueprints.users.lists import (
     mails_for,
     menus_of,
 )
+from blueprints.users.markup import Ways, rows, welcome_of
 from config import LANGUAGES
 from extensions import get_settings
 from models import Bundle, Customer, TemplateKind, User, UserStatus
@@ -43,6 +44,7 @@ from services.user_rules import roles_within
 from services.user_states import Change
 
 bp = Blueprint("users", __name__, url_prefix="/customers/<web_id>/users")
+bp.add_app_template_filter(welcome_of, "welcome")
 
 SELECTING = (
     Permission.MAILINGS_SEND,
@@ -204,6 +206,7 @@ def _show_list(
     may_select = actor.may_any(*SELECTING)
     selected = set(users.get_selection(current_session().id, customer)) if may_select else set()
     ids = [user.id for user in page.rows]
+    ways = Ways(customer, may_select=may_select)
     return respond(
         "users/index.html",
         "users/_table.html",
@@ -213,11 +216,17 @@ def _show_list(
         shown=shown,
         listed=page,
         shown_ids=ids,
-        on_their_way=users.find_open_welcome_mails(ids),
+        ways=ways,
+        rows=rows(
+            page.rows,
+            list_url=ways.list_url,
+            on_their_way=users.find_open_welcome_mails(ids),
+            selected=selected if may_select else None,
+        ),
         columns=columns_of(shown),
         menus=menus_of(shown, bundles),
         chips=chips_of(shown, bundles, _profile_name(customer, shown)),
-        sizes=PAGE_SIZES,
+        sizes=[(each, shown.to(size=each).query, each == shown.size) for each in PAGE_SIZES],
         may_select=may_select,
         may_export=actor.may(Permission.USERS_EXPORT),
         may_add=actor.may(Permission.USERS_ADD),
