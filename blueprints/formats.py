@@ -12,6 +12,7 @@ _THOUSANDS = {"en": ",", "de": ".", "fr": "\u202f", "nl": "."}
 _MONTHS = (
     "January February March April May June July August September October November December".split()
 )
+_TWO_DIGITS = [f"{number:02}" for number in range(60)]
 _STEPS = ((60, "minute", 3600), (3600, "hour", 86_400), (86_400, "day", 30 * 86_400))
 
 
@@ -23,7 +24,7 @@ def format_number(value: int, language: str = "en") -> str:
 def format_exact_time(at: datetime, zone: tzinfo = UTC) -> str:
     """The aware time `at` in full, in `zone`: `3 February 2026, 14:05:09 CET`."""
     local = at.astimezone(zone)
-    clock = f"{local.hour:02}:{local.minute:02}:{local.second:02}"
+    clock = f"{_TWO_DIGITS[local.hour]}:{_TWO_DIGITS[local.minute]}:{_TWO_DIGITS[local.second]}"
     return f"{local.day} {_MONTHS[local.month - 1]} {local.year:04}, {clock} {local.tzname()}"
 
 

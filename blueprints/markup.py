@@ -6,6 +6,7 @@ macro of Jinja costs tens of times as much, and half of a list's time went into 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
@@ -35,16 +36,34 @@ _TOAST_STATES = {
 }
 
 
+_needs_escaping = re.compile("[&<>'\"]").search
+
+
+def as_text(value: Any) -> str:
+    """A value as it stands in a page or in an attribute: escaped, unless it is markup already.
+
+    What it returns can be given to it again. `escape` does the same at twice the cost, and most
+    texts have nothing to escape.
+    """
+    if type(value) is str and _needs_escaping(value) is None:
+        return value
+    return escape(value)
+
+
 def made(text: str) -> Markup:
-    """What has been put together of parts, each of them escaped."""
+    """What has been put together of parts, each of them through `as_text`."""
     return Markup(text)  # noqa: S704 - see above
 
 
 class Parts:
-    """What templates call; `zone` answers for the reader of the page that is rendered."""
+    """What templates call; `zone` answers for the reader of the page that is rendered.
+
+    What ends in `_text` is the same for what puts rows together: text that is markup, but does not
+    say so. Only `made` may have it.
+    """
 
     def __init__(self, sprite: str, zone: Callable[[], tzinfo]) -> None:
-        self._sprite = escape(sprite)
+        self._sprite = as_text(sprite)
         self._zone = zone
         # A Markup equals the text that it was made of, and is escaped otherwise: never mix them up.
         self._icon = lru_cache(maxsize=512, typed=True)(self._make_icon)
@@ -54,33 +73,37 @@ class Parts:
         return self._icon(name, words.get("class", class_))
 
     def _make_icon(self, name: str, class_: str) -> Markup:
-        more = f" {escape(class_)}" if class_ else ""
+        more = f" {as_text(class_)}" if class_ else ""
         return made(
             f'<svg class="icon{more}" aria-hidden="true" focusable="false">'
-            f'<use href="{self._sprite}#{escape(name)}"/></svg>'
+            f'<use href="{self._sprite}#{as_text(name)}"/></svg>'
         )
 
     def pill(self, state: str, word: Any, symbol: str | None = None) -> Markup:
         """A state as sign and word: neutral, good, attention or bad."""
+        return made(self.pill_text(state, word, symbol))
+
+    def pill_text(self, state: str, word: Any, symbol: str | None = None) -> str:
         icon = self._icon(symbol or STATE_ICONS[state], "")
-        return made(f'<span class="pill pill-{escape(state)}">{icon}{escape(word)}</span>')
+        return f'<span class="pill pill-{as_text(state)}">{icon}{as_text(word)}</span>'
 
     def time(self, at: datetime | None, never: Any = "Never") -> Markup:
         """Relative words for an aware time, the exact one in title and datetime."""
+        return made(self.time_text(at, never))
+
+    def time_text(self, at: datetime | None, never: Any = "Never") -> str:
         if not at:
-            return made(f'<span class="muted">{escape(never)}</span>')
-        zone = self._zone()
-        exact = escape(format_exact_time(at, zone))
-        words = escape(format_relative_time(at.astimezone(zone), datetime.now(UTC)))
-        return made(f'<time datetime="{at.isoformat()}" title="{exact}">{words}</time>')
+            return f'<span class="muted">{as_text(never)}</span>'
+        return self.time_by_text(at, self._zone())
 
     def time_by(self, at: datetime | None, zone: tzinfo) -> Markup:
         """Relative words, the time by the clocks of `zone` in the title; nothing for None."""
-        if at is None:
-            return Markup()
-        words = escape(format_relative_time(at.astimezone(self._zone()), datetime.now(UTC)))
-        exact = escape(format_exact_time(at, zone))
-        return made(f'<time datetime="{at.isoformat()}" title="{exact}">{words}</time>')
+        return made(self.time_by_text(at, zone) if at else "")
+
+    def time_by_text(self, at: datetime, zone: tzinfo) -> str:
+        words = as_text(format_relative_time(at.astimezone(self._zone()), datetime.now(UTC)))
+        exact = as_text(format_exact_time(at, zone))
+        return f'<time datetime="{at.isoformat()}" title="{exact}">{words}</time>'
 
     def toast(self, message: Any, category: str = "neutral") -> Markup:
         """A message that was flashed: its category is a state or one of Flask's own words."""
@@ -91,24 +114,140 @@ class Parts:
         return made(
             f'<div class="toast toast-{state}" data-toast="{state}"{alert}>\n'
             f"  {self._icon(symbol, f'state-{state}')}\n"
-            f'  <div class="toast-text">{escape(message)}</div>\n'
+            f'  <div class="toast-text">{as_text(message)}</div>\n'
             f'  <button class="icon-button needs-script" type="button" data-dismiss>'
             f'{self._icon("x", "")}<span class="visually-hidden">Dismiss</span></button>\n'
             f"</div>"
         )
 
-    @staticmethod
-    def truncated(text: Any) -> Markup:
+    def truncated(self, text: Any) -> Markup:
         """One line, the whole in its title."""
-        shown = escape(text)
-        return made(f'<span class="truncate" title="{shown}">{shown}</span>')
+        return made(self.truncated_text(text))
+
+    @staticmethod
+    def truncated_text(text: Any) -> str:
+        shown = as_text(text)
+        return f'<span class="truncate" title="{shown}">{shown}</span>'
+
+    def button(
+        self,
+        label: Any,
+        variant: str = "secondary",
+        type: str = "submit",  # noqa: A002 - as in HTML
+        name: str | None = None,
+        value: Any = None,
+        symbol: str | None = None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> Markup:
+        """A button: primary (one per view), secondary, danger or quiet."""
+        icon = self._icon(symbol, "") if symbol else ""
+        more = self.attributes({"name": name, "value": value, **(attrs or {})})
+        return made(
+            f'<button class="button button-{as_text(variant)}" type="{as_text(type)}"{more}>'
+            f"{icon}{as_text(label)}</button>"
+        )
+
+    def button_link(
+        self,
+        label: Any,
+        href: str,
+        variant: str = "secondary",
+        symbol: str | None = None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> Markup:
+        """Looks like a button, goes somewhere."""
+        icon = self._icon(symbol, "") if symbol else ""
+        return made(
+            f'<a class="button button-{as_text(variant)}" href="{as_text(href)}"'
+            f"{self.attributes(attrs)}>{icon}{as_text(label)}</a>"
+        )
+
+    def empty_state(self, text: Any, action: Any = None, symbol: str = "inbox") -> Markup:
+        """One sentence why there is nothing, and one action."""
+        return made(
+            f'<div class="empty-state">{self._icon(symbol, "")}<p>{as_text(text)}</p>'
+            f"{as_text(action or '')}</div>"
+        )
+
+    @staticmethod
+    def page_header(
+        title: Any,
+        lead: Any = None,
+        state: Any = None,
+        caller: Callable[[], Markup] | None = None,
+    ) -> Markup:
+        """The h1 of a page, with what can be done beside it."""
+        below = f'<p class="lead">{as_text(lead)}</p>' if lead else ""
+        actions = f'<div class="page-header-actions">{caller()}</div>' if caller else ""
+        return made(
+            f'<div class="page-header">\n<div class="page-header-text">\n'
+            f'<div class="page-header-title"><h1>{as_text(title)}</h1>{as_text(state or "")}'
+            f"</div>\n{below}\n</div>\n{actions}\n</div>"
+        )
+
+    def breadcrumbs(self, items: Sequence[tuple[Any, str | None]]) -> Markup:
+        """The way to a page; the last of it is the page itself."""
+        *above, (here, _) = items
+        lines = []
+        for label, href in above:
+            if href:
+                arrow = self._icon("chevron-right", "")
+                lines.append(f'<a href="{as_text(href)}">{as_text(label)}</a>{arrow}')
+            else:
+                lines.append(f"<span>{as_text(label)}</span>")
+        lines.append(f'<span aria-current="page">{as_text(here)}</span>')
+        steps = "\n".join(f"<li>{line}</li>" for line in lines)
+        return made(
+            '<nav class="breadcrumbs" aria-label="Breadcrumbs">\n'
+            f'<ol class="breadcrumbs-list">\n{steps}\n</ol>\n</nav>'
+        )
+
+    def search_form(
+        self,
+        action: str,
+        value: str = "",
+        label: str = "Search",
+        name: str = "q",
+        target: str | None = None,
+        state: Sequence[tuple[str, str]] = (),
+    ) -> Markup:
+        """The one search field of a page; `state` is what a search keeps."""
+        action, words = as_text(action), as_text(label)
+        live = ""
+        if target:
+            place = as_text(target)
+            live = (
+                f' hx-get="{action}" hx-trigger="input delay:200ms from:find input[type=search], '
+                f'submit" hx-target="{place}" hx-swap="outerHTML" hx-push-url="true" '
+                f'hx-sync="this:replace" hx-indicator="{place}"'
+            )
+        return made(
+            f'<form class="search" role="search" method="get" action="{action}"{live}>\n'
+            f'<label class="visually-hidden" for="search">{words}</label>\n'
+            f"{self._icon('search', '')}\n"
+            f'<input id="search" class="search-input" type="search" name="{as_text(name)}" '
+            f'value="{as_text(value or "")}" placeholder="{words}" maxlength="200" '
+            f'autocomplete="off" spellcheck="false" data-search>\n'
+            f'<kbd class="search-key needs-script" aria-hidden="true">/</kbd>\n'
+            f"{self.search_state(state)}\n</form>"
+        )
+
+    @staticmethod
+    def search_state(pairs: Sequence[tuple[str, str]], oob: bool = False) -> Markup:
+        """The hidden fields of `search_form`; alone for an out-of-band swap."""
+        swapped = ' hx-swap-oob="true"' if oob else ""
+        fields = "".join(
+            f'<input type="hidden" name="{as_text(name)}" value="{as_text(value)}">'
+            for name, value in pairs
+        )
+        return made(f'<span id="search-state"{swapped}>{fields}</span>')
 
     @staticmethod
     def attributes(values: Mapping[str, Any] | None) -> Markup:
         """` name="value"` of each; None and False are left out, True is the name alone."""
         return made(
             "".join(
-                f" {escape(name)}" if value is True else f' {escape(name)}="{escape(value)}"'
+                f" {as_text(name)}" if value is True else f' {as_text(name)}="{as_text(value)}"'
                 for name, value in (values or {}).items()
                 if value is not None and value is not False
             )
@@ -119,10 +258,10 @@ class Parts:
         """htmx attributes of a link that replaces `target`; nothing without one."""
         if not target:
             return Markup()
-        href, target = escape(href), escape(target)
+        href, place = as_text(href), as_text(target)
         return made(
-            f' hx-get="{href}" hx-target="{target}" hx-swap="outerHTML" hx-push-url="true" '
-            f'hx-indicator="{target}"'
+            f' hx-get="{href}" hx-target="{place}" hx-swap="outerHTML" hx-push-url="true" '
+            f'hx-indicator="{place}"'
         )
 
     def menu(self, label: str, base: str, choices: Sequence[Choice], target: str) -> Markup:
@@ -135,8 +274,8 @@ class Parts:
         down, inside = self._icon("chevron-down", ""), "\n".join(lines)
         return made(
             f'<details class="menu filter-menu" data-menu>\n'
-            f'<summary id="{escape(id_)}" class="button button-secondary button-small">'
-            f"{escape(label)}{down}</summary>\n"
+            f'<summary id="{as_text(id_)}" class="button button-secondary button-small">'
+            f"{as_text(label)}{down}</summary>\n"
             f'<div class="menu-panel menu-start">\n{inside}\n</div>\n</details>'
         )
 
@@ -146,8 +285,8 @@ class Parts:
         current = ' aria-current="true"' if choice.is_on else ""
         icon = self._icon("check", "" if choice.is_on else "icon-blank")
         return made(
-            f'<a class="menu-item" href="{escape(href)}"{current}{self.swap(href, target)}>'
-            f"{icon}{escape(choice.label)}</a>"
+            f'<a class="menu-item" href="{as_text(href)}"{current}{self.swap(href, target)}>'
+            f"{icon}{as_text(choice.label)}</a>"
         )
 
     def th(
@@ -165,11 +304,11 @@ class Parts:
         css = " numeric" if numeric else ""
         direction = "descending" if descending else "ascending"
         order = f' aria-sort="{direction}"' if is_current else ""
-        content = escape(label)
+        content = as_text(label)
         if href:
             arrow = ("arrow-down" if descending else "arrow-up") if is_current else _UNSORTED
             content = made(
-                f'<a id="sort-{escape(sort)}" class="sort" href="{escape(href)}"'
+                f'<a id="sort-{as_text(sort)}" class="sort" href="{as_text(href)}"'
                 f"{self.swap(href, target)}>{content}{self._icon(arrow, '')}</a>"
             )
         return made(f'<th scope="col" class="{css}"{order}>{content}</th>\n')
@@ -186,8 +325,8 @@ class Parts:
         cross = f'{self._icon("x", "")}<span class="visually-hidden">Remove this filter</span>'
         lines = [
             made(
-                f'<a class="chip" href="{escape(href)}"{self.swap(href, target)}>'
-                f'<span><span class="chip-label">{escape(label)}:</span> {escape(value)}</span>'
+                f'<a class="chip" href="{as_text(href)}"{self.swap(href, target)}>'
+                f'<span><span class="chip-label">{as_text(label)}:</span> {as_text(value)}</span>'
                 f"{cross}</a>"
             )
             for label, value, href in chips
@@ -195,7 +334,7 @@ class Parts:
         cleared = self.swap(clear_href, target)
         return self.chips(
             lines,
-            made(f'<a class="chip-clear" href="{escape(clear_href)}"{cleared}>Clear all</a>'),
+            made(f'<a class="chip-clear" href="{as_text(clear_href)}"{cleared}>Clear all</a>'),
         )
 
     @staticmethod
@@ -216,12 +355,12 @@ class Parts:
     ) -> Markup:
         """Keyset paging: previous and next may be None. `shown` says what is on the page."""
         segments = []
-        for size, href, is_current in sizes:
+        for size, leads_to, is_current in sizes:
             current = ' aria-current="true"' if is_current else ""
             segments.append(
                 made(
-                    f'<a id="page-size-{size}" class="segment" href="{escape(href)}"{current}'
-                    f"{self.swap(href, target)}>{size}</a>"
+                    f'<a id="page-size-{size}" class="segment" href="{as_text(leads_to)}"{current}'
+                    f"{self.swap(leads_to, target)}>{size}</a>"
                 )
             )
         steps = []
@@ -233,7 +372,7 @@ class Parts:
             steps.append(
                 made(
                     f'<a id="page-{rel}" class="button button-secondary button-small" '
-                    f'rel="{rel[:4]}" href="{escape(href)}"{self.swap(href, target)}>{label}</a>'
+                    f'rel="{rel[:4]}" href="{as_text(href)}"{self.swap(href, target)}>{label}</a>'
                 )
                 if href
                 else self.no_step(label)
@@ -254,7 +393,7 @@ class Parts:
                 "</div>\n"
             )
         return made(
-            f'<nav class="pager" aria-label="Pages">\n<p class="pager-shown">{escape(shown)}</p>\n'
+            f'<nav class="pager" aria-label="Pages">\n<p class="pager-shown">{as_text(shown)}</p>\n'
             f'{sizes}<div class="pager-steps">\n{previous}{following}\n</div>\n</nav>'
         )
 
@@ -273,13 +412,29 @@ class Parts:
         )
 
     @staticmethod
-    def td_select(value: Any, label: Any, checked: bool = False, name: str = "selected") -> Markup:
-        """The cell with a row's checkbox. Put data-row on its <tr>."""
-        ticked = " checked" if checked else ""
+    def th_select(label: str = "Select all on this page") -> Markup:
+        """The head of the column of boxes; selects the page, with scripts only."""
         return made(
-            f'<td class="select-cell"><label><input type="checkbox" name="{escape(name)}" '
-            f'value="{escape(value)}" data-select-row{ticked}>'
-            f'<span class="visually-hidden">Select {escape(label)}</span></label></td>'
+            '<th scope="col" class="select-cell"><input class="needs-script" type="checkbox" '
+            f'data-select-page aria-label="{as_text(label)}">'
+            '<span class="visually-hidden">Selected</span></th>'
+        )
+
+    def td_select(
+        self, value: Any, label: Any, checked: bool = False, name: str = "selected"
+    ) -> Markup:
+        """The cell with a row's checkbox. Put data-row on its <tr>."""
+        return made(self.td_select_text(value, label, checked, name))
+
+    @staticmethod
+    def td_select_text(
+        value: Any, label: Any, checked: bool = False, name: str = "selected"
+    ) -> str:
+        ticked = " checked" if checked else ""
+        return (
+            f'<td class="select-cell"><label><input type="checkbox" name="{as_text(name)}" '
+            f'value="{as_text(value)}" data-select-row{ticked}>'
+            f'<span class="visually-hidden">Select {as_text(label)}</span></label></td>'
         )
 
 

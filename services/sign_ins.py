@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Collection
 from datetime import timedelta
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import contains_eager
@@ -372,7 +372,7 @@ def find_session(token: str, *, touch: bool = True) -> SignInSession | None:
 
 
 @cache
-def _session_of() -> sa.Select[Any]:
+def _session_of() -> sa.Select[SignInSession, bool]:
     """Built once: every page asks, and building it takes as long as asking."""
     return (
         sa.select(SignInSession, _lacks_second_factor())

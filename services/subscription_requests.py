@@ -436,7 +436,7 @@ def _count_submitted(actor: Actor, group_id: int | None) -> dict[RequestState, i
         actor.all_groups, actor.credential_id is not None, group_id is not None
     )
     values = {"actor": actor.credential_id or actor.user_id, "group": group_id}
-    counts = dict.fromkeys(_SUBMITTED, 0)
+    counts: dict[RequestState, int] = dict.fromkeys(_SUBMITTED, 0)
     for state, number in db.session.connection().execute(statement, values):
         counts[state] = int(number)
     return counts
@@ -455,7 +455,9 @@ def _count_own(actor: Actor, group_id: int | None) -> dict[RequestState, int]:
 
 
 @cache
-def _submitted_counts(all_groups: bool, by_credential: bool, of_group: bool) -> sa.Select[Any]:
+def _submitted_counts(
+    all_groups: bool, by_credential: bool, of_group: bool
+) -> sa.Select[RequestState, int]:
     """Built once for each kind of reader: building it takes longer than asking."""
     query = sa.select(RequestCount.state, sa.func.sum(RequestCount.requests))
     if of_group:
@@ -466,7 +468,9 @@ def _submitted_counts(all_groups: bool, by_credential: bool, of_group: bool) -> 
 
 
 @cache
-def _own_counts(is_staff: bool, all_groups: bool, of_group: bool) -> sa.Select[Any]:
+def _own_counts(
+    is_staff: bool, all_groups: bool, of_group: bool
+) -> sa.Select[RequestState, int]:
     query = sa.select(R.state, sa.func.count()).where(R.created_by_id == sa.bindparam("actor"))
     if is_staff:
         query = query.where(sa.or_(*(R.state == state for state in _OTHERWISE_TO_AUTHORS)))

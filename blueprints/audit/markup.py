@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from flask import url_for
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from blueprints.audit.words import Link, action_words
-from blueprints.markup import Parts, get_parts, made
+from blueprints.markup import Parts, as_text, get_parts, made
 from models import AuditEvent
 from services.audit_trail import NamedCustomer
 
@@ -22,13 +22,13 @@ def rows(
     addresses: Mapping[int, str],
 ) -> Markup:
     """Rows of the table of the trail at `base`; without a column of customers if they are None."""
-    parts, base, every = get_parts(), escape(base), escape(url_for("customers.index"))
+    parts, base, every = get_parts(), as_text(base), as_text(url_for("customers.index"))
     lines = []
     for event in events:
         of = None
         if customers is not None:
             of = _customer(every, customers.get(event.id))
-        address = escape(addresses.get(event.id, ""))
+        address = as_text(addresses.get(event.id, ""))
         lines.append(_row(parts, base, event, links[event.id], of, address))
     return made("\n".join(lines))
 
@@ -39,36 +39,36 @@ def _row(
     event: AuditEvent,
     link: Link | None,
     customer: str | None,
-    address: Markup,
+    address: str,
 ) -> str:
-    login = escape(event.actor_login)
+    login = as_text(event.actor_login)
     behalf = ""
     if event.behalf_id:
-        words = escape(event.behalf_login)
+        words = as_text(event.behalf_login)
         behalf = f' <span class="secondary truncate" title="{words}">as {words}</span>'
     return (
         f'<tr data-row>\n<th scope="row"><a href="{base}/{event.id}">'
-        f"{escape(action_words(event.action))}</a></th>\n{_object(link)}\n{customer or ''}\n"
+        f"{as_text(action_words(event.action))}</a></th>\n{_object(link)}\n{customer or ''}\n"
         f'<td data-label="By"><span class="truncate" title="{login}">'
         f"{login or 'Nobody signed in'}</span>{behalf}</td>\n"
-        f'<td class="wide-only">{address}</td>\n<td>{parts.time(event.at)}</td>\n</tr>'
+        f'<td class="wide-only">{address}</td>\n<td>{parts.time_text(event.at)}</td>\n</tr>'
     )
 
 
 def _object(link: Link | None) -> str:
     if link is None:
         return "<td></td>"
-    label = escape(link.label)
+    label = as_text(link.label)
     if not link.href:
         return f'<td data-label="Object"><span class="truncate" title="{label}">{label}</span></td>'
-    where = f'class="truncate" href="{escape(link.href)}" title="{label}"'
+    where = f'class="truncate" href="{as_text(link.href)}" title="{label}"'
     return f'<td data-label="Object"><a {where}>{label}</a></td>'
 
 
-def _customer(every: Markup, customer: NamedCustomer | None) -> str:
+def _customer(every: str, customer: NamedCustomer | None) -> str:
     if customer is None:
         return "<td></td>"
-    name, web_id = escape(customer.name), escape(customer.web_id)
+    name, web_id = as_text(customer.name), as_text(customer.web_id)
     if not customer.is_open:
         return f'<td data-label="Customer"><span title="{name}">{web_id}</span></td>'
     href = f"{every}/{web_id}/audit"

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from flask import url_for
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from blueprints.lists import Choice
-from blueprints.markup import Parts, get_parts, made
+from blueprints.markup import Parts, as_text, get_parts, made
 from blueprints.users.lists import Column
 from models import Customer, Role, User, UserStatus, WelcomeState
 
@@ -20,20 +20,19 @@ _TARGET = "#users-table"
 _ARROWS = {"descending": "arrow-down", "ascending": "arrow-up"}
 
 
-def welcome(parts: Parts, user: User, is_on_its_way: bool) -> Markup:
+def welcome(user: User, is_on_its_way: bool = False) -> Markup:
     """How the last welcome mail ended, and when."""
+    return made(_welcome(get_parts(), user, is_on_its_way))
+
+
+def _welcome(parts: Parts, user: User, is_on_its_way: bool) -> str:
     if is_on_its_way:
-        return parts.pill("neutral", "On its way", "clock")
+        return parts.pill_text("neutral", "On its way", "clock")
     if user.welcome_state is WelcomeState.NEVER:
-        return made('<span class="muted">Never</span>')
+        return '<span class="muted">Never</span>'
     is_sent = user.welcome_state is WelcomeState.SENT
-    pill = parts.pill("good", "Sent") if is_sent else parts.pill("bad", "Failed")
-    return made(f'<span class="row">{pill} {parts.time(user.welcome_at)}</span>')
-
-
-def welcome_of(user: User, is_on_its_way: bool = False) -> Markup:
-    """The same as a filter of templates."""
-    return welcome(get_parts(), user, is_on_its_way)
+    pill = parts.pill_text("good", "Sent") if is_sent else parts.pill_text("bad", "Failed")
+    return f'<span class="row">{pill} {parts.time_text(user.welcome_at)}</span>'
 
 
 def rows(
@@ -44,7 +43,7 @@ def rows(
     selected: Collection[int] | None,
 ) -> Markup:
     """Rows of the table; with boxes unless `selected` is None."""
-    parts, base = get_parts(), escape(list_url)
+    parts, base = get_parts(), as_text(list_url)
     return made(
         "\n".join(_row(parts, base, user, user.id in on_their_way, selected) for user in users)
     )
@@ -52,29 +51,32 @@ def rows(
 
 def _row(
     parts: Parts,
-    base: Markup,
+    base: str,
     user: User,
     is_on_its_way: bool,
     selected: Collection[int] | None,
 ) -> str:
-    name, extension = escape(user.full_name), escape(user.extension)
-    box = "" if selected is None else parts.td_select(user.id, name, user.id in selected)
+    name, extension = as_text(user.full_name), as_text(user.extension)
+    box = "" if selected is None else parts.td_select_text(user.id, name, user.id in selected)
     hidden = ' class="phone-hide"' if user.login == user.email else ""
-    email = parts.truncated(user.email) if user.email else '<span class="muted">No address</span>'
-    bundle = parts.truncated(user.bundle.name) if user.bundle else ""
+    email = '<span class="muted">No address</span>'
+    if user.email:
+        email = parts.truncated_text(user.email)
+    seen = parts.time_text(user.last_sign_in_at)
+    bundle = parts.truncated_text(user.bundle.name) if user.bundle else ""
     status = (
         '<span class="secondary">Active</span>'
         if user.status is UserStatus.ACTIVE
-        else parts.pill("attention", "Suspended", "circle-pause")
+        else parts.pill_text("attention", "Suspended", "circle-pause")
     )
     return (
         f'<tr data-row>\n{box}\n<th scope="row"><a class="truncate" href="{base}/{user.id}" '
         f'title="{name}">{name}</a>{_role(user)}</th>\n'
-        f"<td{hidden}>{parts.truncated(user.login)}</td>\n<td>{email}</td>\n"
+        f"<td{hidden}>{parts.truncated_text(user.login)}</td>\n<td>{email}</td>\n"
         f'<td data-label="Ext.">{extension}</td>\n<td class="wide-only">{bundle}</td>\n'
         f"<td>{status}</td>\n"
-        f'<td data-label="Welcome mail">{welcome(parts, user, is_on_its_way)}</td>\n'
-        f'<td class="wide-only" data-label="Last sign-in">{parts.time(user.last_sign_in_at)}</td>\n'
+        f'<td data-label="Welcome mail">{_welcome(parts, user, is_on_its_way)}</td>\n'
+        f'<td class="wide-only" data-label="Last sign-in">{seen}</td>\n'
         f"</tr>"
     )
 
@@ -84,7 +86,7 @@ def _role(user: User) -> str:
         return '<span class="secondary role">Administrator</span>'
     if user.profile is None:
         return ""
-    words = f"Supervisor: {escape(user.profile.name)}"
+    words = f"Supervisor: {as_text(user.profile.name)}"
     return f'<span class="secondary role truncate" title="{words}">{words}</span>'
 
 
@@ -99,7 +101,7 @@ class Ways:
         self.list_url = url_for("users.index", web_id=customer.web_id)
         self.select_url = url_for("users.select", web_id=customer.web_id)
         self.may_select = may_select
-        self._list, self._select = escape(self.list_url), escape(self.select_url)
+        self._list, self._select = as_text(self.list_url), as_text(self.select_url)
         self._icon = get_parts().icon
 
     def go(
@@ -113,7 +115,7 @@ class Ways:
         rel: str = "",
     ) -> Markup:
         """A step to the state of the list that `query` is; `rel` is of a step to another page."""
-        words, content = escape(query), escape(content)
+        words, content = as_text(query), as_text(content)
         named = f' id="{id_}"' if id_ else ""
         current = ' aria-current="true"' if is_current else ""
         top = " show:window:top" if rel else ""
@@ -134,7 +136,7 @@ class Ways:
     def head(self, column: Column) -> Markup:
         """A column's head; the current one shows its direction."""
         sorted_ = f' aria-sort="{column.direction}"' if column.direction else ""
-        content: Any = escape(column.label)
+        content: Any = as_text(column.label)
         if column.sort is not None:
             icon = self._icon(_ARROWS.get(column.direction or "", "chevrons-up-down"))
             content = made(f"{content}{icon}")
@@ -147,7 +149,7 @@ class Ways:
         lines = []
         for number, choice in enumerate(choices, 1):
             icon = self._icon("check", "" if choice.is_on else "icon-blank")
-            content = made(f"{icon}{escape(choice.label)}")
+            content = made(f"{icon}{as_text(choice.label)}")
             line = self.go(
                 choice.query, content, "menu-item", f"{id_}-{number}", is_current=choice.is_on
             )
@@ -162,8 +164,8 @@ class Ways:
                 self.go(
                     query,
                     made(
-                        f'<span class="chip-text"><span class="chip-label">{escape(label)}:</span> '
-                        f"{escape(value)}</span>{cross}"
+                        f'<span class="chip-text"><span class="chip-label">{as_text(label)}:'
+                        f"</span> {as_text(value)}</span>{cross}"
                     ),
                     "chip",
                 )

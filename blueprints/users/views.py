@@ -23,7 +23,7 @@ from blueprints.users.lists import (
     mails_for,
     menus_of,
 )
-from blueprints.users.markup import Ways, rows, welcome_of
+from blueprints.users.markup import Ways, rows, welcome
 from config import LANGUAGES
 from extensions import get_settings
 from models import Bundle, Customer, TemplateKind, User, UserStatus
@@ -44,7 +44,7 @@ from services.user_rules import roles_within
 from services.user_states import Change
 
 bp = Blueprint("users", __name__, url_prefix="/customers/<web_id>/users")
-bp.add_app_template_filter(welcome_of, "welcome")
+bp.add_app_template_filter(welcome, "welcome")
 
 SELECTING = (
     Permission.MAILINGS_SEND,
