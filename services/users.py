@@ -140,10 +140,16 @@ def _parse_time(raw: str) -> datetime:
 
 def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
     """The users that a filter shows, in no order."""
+    term = fold(wanted.search)
     few = _few(customer, wanted)
+    mine = [User.customer_id == customer.id] if few is None and not term else []
+    if few is not None:
+        mine.append(User.id.in_(few))
+    if term:
+        mine.append(User.id.in_(_found_by_prefix(customer, term)))
+    # Few among a great many: without the customer beside them, no other index seems better.
     query = sa.select(User).where(
-        # Few among a great many: without the customer beside it, no other index seems better.
-        User.id.in_(few) if few is not None else User.customer_id == customer.id,
+        *mine,
         User.status == wanted.status
         if wanted.status
         else User.status.in_([UserStatus.ACTIVE, UserStatus.SUSPENDED]),
@@ -156,8 +162,6 @@ def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
         query = query.where(User.welcome_state == WelcomeState(wanted.mailed.value))
     if wanted.never_signed_in:
         query = query.where(User.last_sign_in_at.is_(None))
-    if term := fold(wanted.search):
-        query = query.where(User.id.in_(_found_by_prefix(customer, term)))
     return query
 
 
