@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -76,26 +77,30 @@ def find_objects(events: Iterable[AuditEvent]) -> dict[int, NamedObject]:
 
     One that was made after the event is another, which got the number of the one that is gone.
     """
-    wanted: dict[str, list[AuditEvent]] = {}
+    wanted: dict[str, list[tuple[int, datetime, int]]] = {}
     for event in events:
-        if event.object_type in _SOURCES and event.object_id is not None:
-            wanted.setdefault(event.object_type, []).append(event)
+        object_type, object_id = event.object_type, event.object_id
+        if object_type in _SOURCES and object_id is not None:
+            wanted.setdefault(object_type, []).append((event.id, event.at, object_id))
     found: dict[int, NamedObject] = {}
     for object_type, listed in wanted.items():
-        rows = _load(object_type, {event.object_id for event in listed if event.object_id})
-        for event in listed:
-            row = rows.get(event.object_id)
-            if row is not None and row.name and (row.made is None or row.made <= event.at):
-                found[event.id] = NamedObject(row.name, row.customer)
+        rows = _load(object_type, {object_id for _, _, object_id in listed})
+        for event_id, at, object_id in listed:
+            row = rows.get(object_id)
+            if row is None:
+                continue
+            _, name, made, customer_id = row
+            if name and (made is None or made <= at):
+                found[event_id] = NamedObject(name, customer_id)
     return found
 
 
-def _load(object_type: str, ids: set[int]) -> dict[int | None, sa.Row[Any]]:
+def _load(object_type: str, ids: set[int]) -> dict[int, tuple[Any, ...]]:
     connection = db.session.connection()
     rows = connection.execute(
         _statement(object_type, connection.dialect.name), {"ids": ids_parameter(connection, ids)}
     )
-    return {row.id: row for row in rows}
+    return {row[0]: tuple(row) for row in rows}
 
 
 @cache

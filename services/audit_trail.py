@@ -148,25 +148,26 @@ class NamedCustomer:
 
 def find_customers_of(actor: Actor, events: Iterable[AuditEvent]) -> dict[int, NamedCustomer]:
     """The customer of each event, by the event's id, as far as there still is one."""
-    listed = [event for event in events if event.customer_id is not None]
-    if not listed:
+    listed = [(event.id, event.at, event.customer_id) for event in events]
+    ids = {customer_id for _, _, customer_id in listed if customer_id is not None}
+    if not ids:
         return {}
-    ids = {event.customer_id for event in listed if event.customer_id is not None}
     connection = db.session.connection()
     rows = connection.execute(
         _named_customers(connection.dialect.name), {"ids": ids_parameter(connection, ids)}
     )
-    found = {row.id: row for row in rows}
     groups = None if actor.all_groups else set(db.session.scalars(groups_of(actor)))
-
-    def is_open(row: sa.Row[Any]) -> bool:
-        return row.status in SHOWN_STATUSES and (groups is None or row.group_id in groups)
-
-    return {
-        event.id: NamedCustomer(row.id, row.web_id, row.name, is_open(row))
-        for event in listed
-        if (row := found.get(event.customer_id)) and row.created_at <= event.at
-    }
+    found = {}
+    for customer_id, web_id, name, created_at, status, group_id in rows:
+        is_open = status in SHOWN_STATUSES and (groups is None or group_id in groups)
+        named = NamedCustomer(customer_id, web_id, name, is_open)
+        found[customer_id] = (created_at, named)
+    customers = {}
+    for event_id, at, customer_id in listed:
+        made = found.get(customer_id)
+        if made is not None and made[0] <= at:
+            customers[event_id] = made[1]
+    return customers
 
 
 # --- The list --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache, partial
 
 from flask import url_for
 from markupsafe import Markup
@@ -23,19 +24,20 @@ def rows(
 ) -> Markup:
     """Rows of the table of the trail at `base`; without a column of customers if they are None."""
     parts, base, every = get_parts(), as_text(base), as_text(url_for("customers.index"))
+    customer_cell = cache(partial(_customer, every))
     lines = []
     for event in events:
-        of = None
+        number, of = event.id, None
         if customers is not None:
-            of = _customer(every, customers.get(event.id))
-        address = as_text(addresses.get(event.id, ""))
-        lines.append(_row(parts, base, event, links[event.id], of, address))
+            of = customer_cell(customers.get(number))
+        address = as_text(addresses.get(number, ""))
+        lines.append(_row(parts, f"{base}/{number}", event, links[number], of, address))
     return made("\n".join(lines))
 
 
 def _row(
     parts: Parts,
-    base: str,
+    href: str,
     event: AuditEvent,
     link: Link | None,
     customer: str | None,
@@ -47,7 +49,7 @@ def _row(
         words = as_text(event.behalf_login)
         behalf = f' <span class="secondary truncate" title="{words}">as {words}</span>'
     return (
-        f'<tr data-row>\n<th scope="row"><a href="{base}/{event.id}">'
+        f'<tr data-row>\n<th scope="row"><a href="{href}">'
         f"{as_text(action_words(event.action))}</a></th>\n{_object(link)}\n{customer or ''}\n"
         f'<td data-label="By"><span class="truncate" title="{login}">'
         f"{login or 'Nobody signed in'}</span>{behalf}</td>\n"

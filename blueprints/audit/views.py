@@ -143,7 +143,7 @@ def _links(
         customers = audit_trail.find_customers_of(actor, events)
     named = audit_objects.find_objects(events)
     links = {
-        event.id: object_link(actor, event, named.get(event.id), customers.get(event.id))
+        (number := event.id): object_link(actor, event, named.get(number), customers.get(number))
         for event in events
     }
     return links, customers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from flask import current_app, url_for
@@ -28,6 +29,7 @@ def noun_of(word: str) -> str:
     return _NOUNS.get(word) or _sentence(word)
 
 
+@lru_cache(maxsize=512)
 def action_words(action: str) -> str:
     """`mailing.confirmed` as `Mailing confirmed`."""
     noun, _, past = action.partition(".")
