@@ -150,7 +150,8 @@ def access_demanded(view: Callable[..., Any] | None) -> str | None:
 def current_actor() -> Actor:
     """The signed-in person as services want him, whomever he is signed in as."""
     address = request.remote_addr or ""
-    user = current_user  # Asking who it is finds out on whose behalf, too.
+    # Asking who it is finds out on whose behalf, too. Each look through the proxy asks again.
+    user = current_user._get_current_object()
     if user.is_authenticated and (found := current_impersonation()) is not None:
         return found.actor(address)
     return Actor.from_user(user, address)
@@ -345,6 +346,7 @@ class _Sessions(SecureCookieSessionInterface):
 
 def init_app(app: Flask) -> None:
     app.session_interface = _Sessions()
+    login_manager.session_protection = None  # A session is a row; the cookie only names it.
     login_manager.request_loader(_load_user)
     login_manager.unauthorized_handler(ask_to_sign_in)
 

@@ -13,6 +13,7 @@ from flask import Flask
 
 from extensions import db
 from models import (
+    ApiCredential,
     ProvisioningPolicy,
     RequestState,
     Role,
@@ -23,7 +24,7 @@ from models import (
 )
 from services import provisioning
 from services.request_states import RequestAction
-from tests.support.factories import make_group, make_user
+from tests.support.factories import make_group, make_user, save
 from tests.support.pages import CheckingClient, Page
 from tests.support.requests import (
     make_operator,
@@ -91,6 +92,17 @@ def test_a_row_says_where_the_request_stands(app: Flask, staff: CheckingClient) 
     for expected in ("KentonElectronics", "Waiting for you", "Approve or reject it"):
         assert expected in text
     assert page.one("a", href=f"{URL}/{request.id}") is not None
+
+
+def test_a_request_of_another_system_has_no_author_in_its_row(
+    app: Flask, staff: CheckingClient
+) -> None:
+    with app.app_context():
+        caller = save(ApiCredential(name="crm", secret_hash="x", may_read=True))
+        make_request(name="Kenton", created_by_id=None, credential_id=caller.id)
+    row = staff.page(URL).one("tbody")
+    assert row.find(".//th/a").text == "Kenton"
+    assert [each.get("title") for each in row.findall(".//td[6]/span[@class='truncate']")] == [""]
 
 
 def test_the_counters_are_filters(app: Flask, staff: CheckingClient) -> None:

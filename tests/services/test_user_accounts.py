@@ -394,9 +394,8 @@ def test_a_refusal_holds_nobody_up(kenton: Customer) -> None:
 # --- The list ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine_name", ["sqlite"])
-def test_administrators_are_looked_up_among_all_users(kenton: Customer) -> None:
-    """Without statistics, too: few among a great many are found by the index that has no others."""
+def list_with_plan(customer: Customer, wanted: UserFilter) -> tuple[list[str], list[str]]:
+    """Logins of a page, and how SQLite gets at its users."""
     asked: list[tuple[str, Any]] = []
 
     def note(_c: object, _cursor: object, statement: str, values: object, *_rest: object) -> None:
@@ -405,13 +404,29 @@ def test_administrators_are_looked_up_among_all_users(kenton: Customer) -> None:
     actor = operator()
     sa.event.listen(db.engine, "before_cursor_execute", note)
     try:
-        page = list_users(actor, kenton, UserFilter(role=Role.CUSTOMER_ADMIN))
+        page = list_users(actor, customer, wanted)
     finally:
         sa.event.remove(db.engine, "before_cursor_execute", note)
-    assert [user.login for user in page.rows] == [ADMIN]
     ((statement, values),) = asked
     with db.engine.connect() as connection:
         explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
         plan = [each.detail for each in explained if "users" in each.detail]
+    return [user.login for user in page.rows], plan
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_administrators_are_looked_up_among_all_users(kenton: Customer) -> None:
+    """Without statistics, too: few among a great many are found by the index that has no others."""
+    logins, plan = list_with_plan(kenton, UserFilter(role=Role.CUSTOMER_ADMIN))
+    assert logins == [ADMIN]
     assert any("ix_users_administrators" in line for line in plan)
     assert all("PRIMARY KEY" in line or "ix_users_administrators" in line for line in plan), plan
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_a_search_looks_at_what_it_finds_alone(kenton: Customer) -> None:
+    """Never at all users of the customer, to see which of them were found."""
+    logins, plan = list_with_plan(kenton, UserFilter(search=ADMIN))
+    assert logins == [ADMIN]
+    assert all("PRIMARY KEY" in line or "_key>?" in line or "extension>?" in line for line in plan)
+    assert any("PRIMARY KEY" in line for line in plan), plan
