@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -80,11 +80,11 @@ class UserList:
         """From a query string, as `query` writes it."""
         return cls.read(parse_query(query), bundles)
 
-    @property
-    def state(self) -> list[tuple[str, str]]:
-        """The parameters of filters, order and size, which a new search keeps."""
+    def _parameters(self) -> dict[str, Any]:
+        """All parameters but the cursor; those that say nothing have no value."""
         wanted = self.wanted
-        values = {
+        return {
+            "q": wanted.search,
             "bundle": wanted.bundle_id,
             "status": wanted.status,
             "role": wanted.role,
@@ -95,13 +95,28 @@ class UserList:
             "order": "desc" if wanted.descending else None,
             "size": size_parameter(self.size),
         }
-        return [(name, str(value)) for name, value in values.items() if value]
+
+    @property
+    def state(self) -> list[tuple[str, str]]:
+        """The parameters of filters, order and size, which a new search keeps."""
+        values = self._parameters()
+        return [(name, str(value)) for name, value in values.items() if value and name != "q"]
 
     @property
     def query(self) -> str:
         """The query string of this state; empty for the list as it opens."""
-        pairs = [("q", self.wanted.search), *self.state, ("cursor", self.cursor)]
-        return urlencode([(name, value) for name, value in pairs if value])
+        return self.queries()(cursor=self.cursor)
+
+    def queries(self) -> Callable[..., str]:
+        """What gives the query strings of further states by the parameters that change, without a
+        value to take one away. They start at the first page."""
+        values = self._parameters()
+
+        def query(**changed: Any) -> str:
+            pairs = [(name, value) for name, value in (values | changed).items() if value]
+            return urlencode(pairs) if pairs else ""
+
+        return query
 
     def to(self, *, cursor: str = "", size: int | None = None, **wanted: Any) -> UserList:
         """The state after a change; it starts at the first page unless `cursor` says otherwise."""
@@ -154,14 +169,17 @@ _COLUMNS: tuple[tuple[str, UserSort | None, str], ...] = (
 
 def columns_of(shown: UserList) -> list[Column]:
     """The heads of the table; the current one leads to the other direction."""
-    found = []
+    found, query_of = [], shown.queries()
     for label, sort, css in _COLUMNS:
         if sort is None:
             found.append(Column(label, css=css))
             continue
         current = sort is shown.wanted.sort
         down = shown.wanted.descending
-        query = shown.to(sort=sort, descending=current and not down).query
+        query = query_of(
+            sort=sort if sort is not UserSort.NAME else None,
+            order="desc" if current and not down else None,
+        )
         direction = ("descending" if down else "ascending") if current else None
         found.append(Column(label, sort, query, direction, css))
     return found
@@ -169,23 +187,24 @@ def columns_of(shown: UserList) -> list[Column]:
 
 def menus_of(shown: UserList, bundles: Sequence[Bundle]) -> dict[str, list[Choice]]:
     """The filters with their choices, by the filter's label."""
-    wanted = shown.wanted
+    wanted, query_of = shown.wanted, shown.queries()
 
-    def choices(name: str, any_word: str, words: Mapping[Any, str]) -> list[Choice]:
-        current = getattr(wanted, name)
+    def choices(name: str, any_word: str, words: Mapping[Any, str], current: Any) -> list[Choice]:
         return [
-            Choice(word, shown.to(**{name: value}).query, value == current)
+            Choice(word, query_of(**{name: value}), value == current)
             for value, word in [(None, any_word), *words.items()]
         ]
 
+    names = {each.id: each.name for each in bundles}
+
     return {
-        "Bundle": choices("bundle_id", "All bundles", {each.id: each.name for each in bundles}),
-        "Status": choices("status", "Active and suspended", _STATUSES),
-        "Role": choices("role", "Every role", _ROLES),
-        "Welcome mail": choices("mailed", "Mailed or not", _MAILED),
+        "Bundle": choices("bundle", "All bundles", names, wanted.bundle_id),
+        "Status": choices("status", "Active and suspended", _STATUSES, wanted.status),
+        "Role": choices("role", "Every role", _ROLES, wanted.role),
+        "Welcome mail": choices("mailed", "Mailed or not", _MAILED, wanted.mailed),
         "Sign-in": [
-            Choice(word, shown.to(never_signed_in=never).query, never == wanted.never_signed_in)
-            for never, word in ((False, "Signed in or not"), (True, "Never signed in"))
+            Choice("Signed in or not", query_of(signed_in=None), not wanted.never_signed_in),
+            Choice("Never signed in", query_of(signed_in="never"), wanted.never_signed_in),
         ],
     }
 
