@@ -18,6 +18,7 @@ from config import Settings
 from extensions import db
 from tests.support import databases
 from tests.support.databases import Templates, make_settings
+from tests.support.kept import Kept, parse_rules_once
 from tests.support.pages import CheckingClient, sign_in
 from tests.support.smtp_sink import SmtpSink
 from tests.support.work import work_queues
@@ -109,13 +110,21 @@ def settings(
         yield make_settings(url, tmp_path, **changes)
 
 
+@pytest.fixture(scope="session")
+def _kept() -> Kept:
+    parse_rules_once()
+    return Kept()
+
+
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Flask]:
+def app(settings: Settings, _kept: Kept) -> Iterator[Flask]:
     """The application over the demo data (`@pytest.mark.empty_database`: over nothing)."""
     made = create_app(settings)
     made.test_client_class = CheckingClient
+    _kept.share_with(made)
     yield made
     with made.app_context():
+        _kept.keep_from(made)
         db.session.remove()
         db.engine.dispose()
 
