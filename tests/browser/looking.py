@@ -77,12 +77,13 @@ def look_at(page: Page, name: str, *, without: tuple[str, ...] = ()) -> list[str
         where = f"{name}, {viewport['width']} px, {media['color_scheme']}"
         page.emulate_media(**media)
         page.evaluate(RESTYLED)
-        if viewport["width"] != seen_width:
+        is_other_width = viewport["width"] != seen_width
+        if is_other_width:
             seen_width = viewport["width"]
             page.set_viewport_size(viewport)
-            page.evaluate(SETTLED)
-            faults += [f"{where}: too wide: {each}" for each in page.evaluate(TOO_WIDE)]
         page.evaluate(SETTLED)
+        if is_other_width:
+            faults += [f"{where}: too wide: {each}" for each in page.evaluate(TOO_WIDE)]
         faults += [f"{where}: {each}" for each in _violations(page, options, without)]
     return faults
 

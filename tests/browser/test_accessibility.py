@@ -27,12 +27,9 @@ def test_pages_before_the_sign_in(open_person: OpenPerson, check: Check) -> None
     person.expects(404, 410, 422)
     page = person.page
     page.goto("/login")
-    check(page, "sign in")
     person.fill_sign_in("nobody@nowhere.example", "wrong")
     expect(page.get_by_role("alert")).to_be_visible()
     check(page, "sign in, refused")
-    page.goto("/password/forgot")
-    check(page, "forgot password")
     page.goto("/password/forgot?sent=1")
     check(page, "forgot password, sent")
     page.goto("/password/choose/unknown")
@@ -53,7 +50,6 @@ def test_the_pages_of_getting_in(
     person.expects(410, 422)
     page = person.page
     page.goto("/tenant-registration")
-    check(page, "start of registration")
     page.get_by_label("E-mail address").fill("nobody@x")
     page.get_by_role("button", name="Send me the link").click()
     expect(page.get_by_role("alert")).to_be_visible()
@@ -79,7 +75,6 @@ def test_the_pages_of_getting_in(
     page.goto("/tenant-registration/invitations?q=zzzz")
     check(page, "invitations, none found")
     page.goto("/tenant-registration/invitations/new")
-    check(page, "invite")
     long_one = f"{'long.' * 10}name@a-domain-that-is-as-long.example"
     page.get_by_label("E-mail address", exact=True).fill(long_one)
     page.get_by_role("button", name="Send the invitation").click()
@@ -114,8 +109,6 @@ def test_pages_of_a_user(
     check(page, "my services")
     page.goto("/account/profile")
     check(page, "my profile")
-    page.goto("/account/password")
-    check(page, "change password")
     installation.must_change_password(user.login)
     page.goto("/account/services")
     person.sees_heading("Choose your own password")
@@ -127,7 +120,6 @@ def test_the_users_tab(open_person: OpenPerson, check: Check) -> None:
     admin.open_users()
     admin.expects(422)
     page = admin.page
-    check(page, "users")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     check(page, "keys")
@@ -204,7 +196,6 @@ def test_suppressed_addresses(open_person: OpenPerson, check: Check) -> None:
     admin = open_person(ADMIN)
     page = admin.page
     page.goto("/customers/CQ001/suppressed")
-    check(page, "suppressed addresses")
     page.get_by_label("Select all on this page").check()
     expect(page.locator(".selection-count")).to_contain_text("1 of 1 selected")
     check(page, "suppressed addresses, selected")
@@ -223,7 +214,6 @@ def test_pages_of_api_credentials(open_person: OpenPerson, check: Check) -> None
     landlord.expects(422)
     page = landlord.page
     page.goto("/api-credentials/new")
-    check(page, "new credential")
     page.get_by_label("Name", exact=True).fill("No Name")
     page.get_by_label("Networks").fill("nowhere")
     page.get_by_role("button", name="Make the credential").click()
@@ -244,7 +234,6 @@ def test_pages_of_api_credentials(open_person: OpenPerson, check: Check) -> None
     check(page, "credential")
     page.get_by_role("link", name="Rotate").first.click()
     page.get_by_label("Works for another day").check()
-    check(page, "rotation")
     page.get_by_role("button", name="Make a new secret").click()
     landlord.sees_heading(f"The new secret of {name}")
     page.get_by_role("link", name="I have copied it").click()
@@ -254,7 +243,6 @@ def test_pages_of_api_credentials(open_person: OpenPerson, check: Check) -> None
     page.get_by_label("Works for another hour").check()
     check(page, "rotation, the second")
     page.goto("/api-credentials")
-    check(page, "credentials")
     page.locator("#filter-state").click()
     expect(page.get_by_role("link", name="Revoked", exact=True)).to_be_visible()
     check(page, "credentials, menu open")
@@ -313,7 +301,6 @@ def test_pages_of_the_staff(open_person: OpenPerson, check: Check) -> None:
     operator = open_person(OPERATOR)
     page = operator.page
     operator.sees_heading("Customers")
-    check(page, "customers")
     page.goto("/customers?q=zzzz")
     check(page, "customers, empty")
     auditor = open_person(AUDITOR)
@@ -338,8 +325,6 @@ def test_the_pages_of_commands(
         page.get_by_label("Commands", exact=True).fill(text)
         page.get_by_role("button", name="Submit").click()
 
-    page.goto("/sp/commands")
-    check(page, "command window")
     submit(f"# {'x' * 300}\n{resend};{resend}\n$$HELPP$$\n$$PAUSE MAILING$$ {'9' * 300}")
     expect(page.get_by_role("alert")).to_be_visible()
     check(page, "command window, errors")
@@ -354,16 +339,12 @@ def test_the_pages_of_commands(
     check(page, "commands run, with the dry run")
     page.get_by_role("link", name=re.compile(r"^Mailing \d+$")).first.click()
     operator.sees_state("Finished")
-    check(page, "mailing, for staff")
     submit("$$LIST CUSTOMERS$$\n$$HELP$$")
     operator.sees_heading("Answer")
     check(page, "answers")
     page.goto("/sp/commands?by=me&state=done")
-    check(page, "history, filtered")
     page.locator("#filter-state").click()
     check(page, "history, menu open")
-    page.goto("/sp/mailings")
-    check(page, "mailings of all customers")
 
 
 def test_the_pages_of_tenant_registration(open_person: OpenPerson, check: Check) -> None:
@@ -374,7 +355,6 @@ def test_the_pages_of_tenant_registration(open_person: OpenPerson, check: Check)
     check(page, "drafts, none")
     page.get_by_role("button", name="Register on a customer’s behalf").click()
     expect(page.get_by_role("radio", name="Starter")).to_be_visible()
-    check(page, "template")
     page.get_by_role("radio", name="Business").check()
     page.get_by_role("button", name="Go on to Tenant").click()
     expect(page.get_by_label("UPN Suffix")).to_be_visible()
@@ -515,8 +495,6 @@ def test_the_home_of_a_customer_and_its_general_parameters(
     page.get_by_role("button", name="Save draft").click()
     page.get_by_text("Discard changes").click()
     check(page, "general parameters, with a draft")
-    page.goto(f"{home}/general-parameters/versions")
-    check(page, "versions")
     page.goto(f"{home}/general-parameters/versions/1?with=draft")
     check(page, "a version beside the draft")
     auditor = open_person(AUDITOR)
@@ -525,11 +503,7 @@ def test_the_home_of_a_customer_and_its_general_parameters(
     check(auditor.page, "general parameters, to read")
 
 
-def test_the_documentation_of_the_api(open_person: OpenPerson, check: Check) -> None:
+def test_the_documentation_of_the_api_opens_at_an_operation(open_person: OpenPerson) -> None:
     page = open_person().page
-    page.goto("/api/v1/docs")
-    check(page, "the API's documentation")
     page.goto("/api/v1/docs#sendWelcomeEmail")
     expect(page.get_by_role("heading", name="Send Welcome Email")).to_be_in_viewport()
-    page.goto("/api/v1/problems/answer-lost")
-    check(page, "what a refusal means")
