@@ -45,7 +45,7 @@ QUICK = {
     "SWEEP_SECONDS": "2",
     "PROVISIONING_RETRY_DELAYS": "0.2,0.2,0.2,0.2,0.2,0.2",
 }
-MANY = {"sqlite": 40, "postgresql": 1000}
+MANY = {"sqlite": 40, "postgresql": 300}
 WORKERS, CAP = 4, 3
 
 
@@ -123,7 +123,7 @@ def count_in(state: RequestState) -> int:
 @pytest.mark.xdist_group("many tenants")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("settings_changes", [QUICK])
-def test_a_thousand_requests_become_a_thousand_customers(
+def test_hundreds_of_requests_become_as_many_customers(
     app_context: Flask, settings: Settings, engine_name: str
 ) -> None:
     """Four workers, three places, and somebody who kills them all the time."""

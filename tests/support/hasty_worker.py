@@ -1,7 +1,7 @@
 """An RQ worker like any other, but that it hashes passwords in no time and mails nothing.
 
-A thousand tenants have a thousand administrators, and as
-many notifications: rows, which are mailed by jobs that have tests of their own.
+Hundreds of tenants have as many administrators and notifications: rows, which are mailed by jobs
+that have tests of their own.
 """
 
 from __future__ import annotations
