@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from html import unescape
+from itertools import combinations
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
@@ -69,7 +70,7 @@ _ORIGIN = "http://localhost"
 _PER_PAGE = 4
 """How many addresses of one endpoint are opened that differ in the object alone."""
 _PER_QUERY = 2
-"""The same for fragments, and for filters, orders and pages of lists: one set of names each."""
+"""The same for fragments, and for filters, orders and pages of lists: any two of them together."""
 
 _RAW = re.compile(
     r"\{\{|\}\}|\{%|%\}"  # A template that was not rendered,
@@ -181,7 +182,7 @@ class Crawl:
         self._map = app.url_map.bind("localhost")
         self._queue: deque[_Address] = deque()
         self._seen: set[str] = set()
-        self._counts: Counter[tuple[str, frozenset[str], bool]] = Counter()
+        self._counts: Counter[tuple[str, tuple[str, ...], bool]] = Counter()
         self.pages: dict[str, str] = {}
         self.forms: list[Found] = []
         self.faults: list[str] = []
@@ -207,10 +208,12 @@ class Crawl:
         most = _PER_QUERY if names or is_fragment else _PER_PAGE
         if not self._is_thorough:
             names, most = frozenset(), not is_fragment
-        kind = (endpoint, names, is_fragment)
-        self._counts[kind] += 1
-        if self._counts[kind] <= most:
-            is_read = self._counts[kind] == 1 or most == _PER_PAGE
+        pairs = combinations(sorted(names), 2) if len(names) > 1 else [tuple(names)]
+        kinds = [(endpoint, pair, is_fragment) for pair in pairs]
+        fewest = min(self._counts[kind] for kind in kinds)
+        if fewest < most:
+            self._counts.update(kinds)
+            is_read = not fewest or most == _PER_PAGE
             self._queue.append(_Address(path, source, is_fragment, is_read))
 
     def _local(self, address: str, source: str) -> str | None:
