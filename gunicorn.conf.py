@@ -14,6 +14,8 @@ graceful_timeout = 5
 keepalive = 75
 errorlog = "-"
 loglevel = "warning" if os.environ.get("FOYER_ENV", "development") == "development" else "info"
+# A header field named SCRIPT_NAME or PATH_INFO says nothing of where the application is.
+forwarder_headers = ""
 # Its default path is shared by all of a person's servers.
 control_socket_disable = True
 

@@ -1,7 +1,7 @@
-"""The parts of a page that a list shows in every row, as functions.
+"""The parts of pages that lists show by the hundred, and those around them, as functions.
 
-They are what `macros/ui.html` and `macros/tables.html` give to templates under the same names. A
-macro of Jinja costs tens of times as much, and half of a list's time went into them.
+Templates call them as `parts`, or by the names that `macros/ui.html` and its neighbours give them.
+A macro of Jinja costs tens of times as much (docs/decisions/0030-lists-by-functions.md).
 """
 
 from __future__ import annotations
@@ -264,12 +264,14 @@ class Parts:
             f'hx-indicator="{place}"'
         )
 
-    def menu(self, label: str, base: str, choices: Sequence[Choice], target: str) -> Markup:
+    def menu_of_choices(
+        self, label: str, base: str, choices: Sequence[Choice], target: str
+    ) -> Markup:
         """A filter of the list at `base` that is one of several values; `target` is the list."""
         id_ = f"filter-{label.lower()}"
-        return self.filter_menu(label, id_, [self.choice(base, each, target) for each in choices])
+        return self.menu_of_lines(label, id_, [self.choice(base, each, target) for each in choices])
 
-    def filter_menu(self, label: str, id_: str, lines: Sequence[Markup]) -> Markup:
+    def menu_of_lines(self, label: str, id_: str, lines: Sequence[Markup]) -> Markup:
         """A menu with these lines below its button."""
         down, inside = self._icon("chevron-down", ""), "\n".join(lines)
         return made(

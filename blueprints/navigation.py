@@ -211,12 +211,18 @@ def areas() -> Markup:
         on_behalf=on_behalf,
     )
     at = customer and (customer.web_id, customer.name)
-    return _areas(reader, at, request.blueprint or "", request.endpoint or "")
+    blueprint, endpoint = request.blueprint or "", request.endpoint or ""
+    return _areas(reader, at, blueprint, endpoint, request.script_root)
 
 
 @lru_cache(maxsize=1024)
-def _areas(reader: _Reader, at: tuple[str, str] | None, blueprint: str, endpoint: str) -> Markup:
-    """Kept by all that it depends on: what somebody may do is found out for every page."""
+def _areas(
+    reader: _Reader, at: tuple[str, str] | None, blueprint: str, endpoint: str, _root: str
+) -> Markup:
+    """Kept by all that it depends on: what somebody may do is found out for every page.
+
+    Addresses begin with `_root`, which is the request's.
+    """
     found = []
     if at is not None:  # First: it is what one is at.
         web_id, name = at

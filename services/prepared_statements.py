@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import starmap
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,15 +24,18 @@ class PreparedStatement:
     """A statement in a driver's words, with the conversions of its values and of its columns.
 
     Each execution has a connection of the engine's pool for itself and commits by itself. Errors
-    are SQLAlchemy's, and a connection that is lost leaves the pool, as with other statements.
-    Listeners of the engine's cursor events do not hear of it.
+    are SQLAlchemy's, as with other statements; the connection is closed then, and with the first
+    that is lost the whole pool is made anew. Listeners of the engine's cursor events do not hear
+    of it.
     """
 
     text: str
-    bound: tuple[tuple[str, Processor], ...]
+    order: tuple[str, ...] | None
+    """The names of the values where the driver wants them by place."""
+    given: tuple[tuple[str, Processor], ...]
     fixed: Mapping[str, Any]
+    """Converted already."""
     columns: tuple[Processor, ...]
-    is_positional: bool
 
     @classmethod
     def compile(cls, statement: sa.Executable, dialect: sa.Dialect) -> PreparedStatement:
@@ -42,22 +44,28 @@ class PreparedStatement:
         The number of values of an open IN differs from execution to execution.
         """
         compiled: Any = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
-        if compiled.post_compile_params:
+        if compiled.post_compile_params or compiled.literal_execute_params:
             raise ValueError("a prepared statement takes no list of values")
-        names = compiled.positiontup if compiled.positional else list(compiled.binds)
-        bound = []
+        if compiled.positional:
+            names = compiled.positiontup
+        else:
+            names = list(dict.fromkeys(compiled.bind_names.values()))
+        given = []
         fixed = {}
         for name in names:
             bind = compiled.binds[name]
             process = bind.type.dialect_impl(dialect).bind_processor(dialect)
-            bound.append((name, process))
-            if not bind.required:
-                fixed[name] = bind.effective_value
+            if bind.required:
+                given.append((name, process))
+            else:
+                value = bind.effective_value
+                fixed[name] = value if process is None else process(value)
         columns = tuple(
             column.type.dialect_impl(dialect).result_processor(dialect, None)
             for column in getattr(statement, "selected_columns", ())
         )
-        return cls(str(compiled), tuple(bound), fixed, columns, bool(compiled.positional))
+        order = tuple(names) if compiled.positional else None
+        return cls(str(compiled), order, tuple(given), fixed, columns)
 
     def fetch(self, engine: sa.Engine, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The rows of a SELECT, each as a tuple in the order of its columns."""
@@ -79,20 +87,14 @@ class PreparedStatement:
     def _run(
         self, engine: sa.Engine, values: Mapping[str, Any]
     ) -> tuple[Sequence[Sequence[Any]], int]:
-        given = {**self.fixed, **values}
-        converted = starmap(
-            lambda name, process: given[name] if process is None else process(given[name]),
-            self.bound,
-        )
-        parameters: Any
-        if self.is_positional:
-            parameters = tuple(converted)
-        else:
-            parameters = dict(zip((name for name, _ in self.bound), converted, strict=True))
+        named = dict(self.fixed)
+        for name, process in self.given:
+            named[name] = values[name] if process is None else process(values[name])
+        parameters = named if self.order is None else [named[name] for name in self.order]
         loaded: Any = engine.dialect.loaded_dbapi
         mode, each_commits, usual = _COMMITTING[engine.dialect.name]
+        pool = engine.pool
         pooled: Any = None
-        is_lost = False
         try:
             pooled = engine.raw_connection()
             driver = pooled.driver_connection
@@ -101,10 +103,15 @@ class PreparedStatement:
             rows = cursor.fetchall() if self.columns else ()
             count = cursor.rowcount
             cursor.close()
-        except loaded.Error as error:
-            is_lost = pooled is not None and engine.dialect.is_disconnect(
-                error, pooled.dbapi_connection, None
-            )
+            setattr(driver, mode, usual)
+        except BaseException as error:
+            is_lost = _is_lost(engine, pooled, error)
+            if pooled is not None:
+                pooled.invalidate()  # Nobody knows what it was in the middle of.
+            if is_lost and engine.pool is pool:
+                engine.dispose()  # Where one is lost, the others are.
+            if not isinstance(error, loaded.Error):
+                raise
             raise sa.exc.DBAPIError.instance(
                 self.text,
                 None,
@@ -114,11 +121,13 @@ class PreparedStatement:
                 connection_invalidated=is_lost,
                 dialect=engine.dialect,
             ) from error
-        finally:
-            if is_lost:
-                pooled.invalidate()
-                engine.dispose()  # Where one is lost, the others are.
-            elif pooled is not None:
-                setattr(pooled.driver_connection, mode, usual)
-                pooled.close()
+        pooled.close()
         return rows, count
+
+
+def _is_lost(engine: sa.Engine, pooled: Any, error: BaseException) -> bool:
+    loaded: Any = engine.dialect.loaded_dbapi
+    if pooled is None or not isinstance(error, loaded.Error):
+        return False
+    lost: bool = engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)
+    return lost

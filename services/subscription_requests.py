@@ -409,15 +409,9 @@ _AT_WORK = (StepState.RUNNING, StepState.WAITING, StepState.FAILED, StepState.UN
 # --- Counters --------------------------------------------------------------------------------
 
 
-def count_by_state(actor: Actor, group_id: int | None = None) -> dict[RequestState, int]:
-    """How many requests of each state the list has, without its search; of one group if given."""
-    actor.require(Permission.REQUESTS_READ)
-    own = _count_own(actor, group_id)
-    return _count_submitted(actor, group_id) | {S.DRAFT: own[S.DRAFT]} if actor.is_staff else own
-
-
 def count_by_waiting(actor: Actor, group_id: int | None = None) -> dict[Waiting, int]:
-    """The same counts by the word that each request has for the actor."""
+    """How many requests the list has of each word that they have for the actor, without its search;
+    of one group if given. Raises Forbidden."""
     actor.require(Permission.REQUESTS_READ)
     is_staff = actor.is_staff
     counts = dict.fromkeys(Waiting, 0)
@@ -468,9 +462,7 @@ def _submitted_counts(
 
 
 @cache
-def _own_counts(
-    is_staff: bool, all_groups: bool, of_group: bool
-) -> sa.Select[RequestState, int]:
+def _own_counts(is_staff: bool, all_groups: bool, of_group: bool) -> sa.Select[RequestState, int]:
     query = sa.select(R.state, sa.func.count()).where(R.created_by_id == sa.bindparam("actor"))
     if is_staff:
         query = query.where(sa.or_(*(R.state == state for state in _OTHERWISE_TO_AUTHORS)))

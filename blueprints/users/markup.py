@@ -154,7 +154,7 @@ class Ways:
                 choice.query, content, "menu-item", f"{id_}-{number}", is_current=choice.is_on
             )
             lines.append(line)
-        return get_parts().filter_menu(label, id_, lines)
+        return get_parts().menu_of_lines(label, id_, lines)
 
     def chips(self, chips: Sequence[tuple[str, str, str]], cleared: str) -> Markup:
         """The filters that are on, each removable."""

@@ -26,11 +26,10 @@ from services import subscription_requests
 from services.actors import Actor
 from services.csv_export import stream_csv
 from services.errors import Forbidden, NotFound
-from services.request_states import Waiting
+from services.request_states import Waiting, waiting_for
 from services.subscription_requests import (
     RequestFilter,
     RequestSort,
-    count_by_state,
     count_by_waiting,
     export_requests,
     get_request,
@@ -77,7 +76,7 @@ def test_staff_see_what_was_submitted_in_their_groups() -> None:
         with pytest.raises(NotFound):
             get_request(actor, hidden.id)
         assert get_requests(actor, [hidden.id, seen.id]) == [seen]
-        assert sum(count_by_state(actor).values()) == 1
+        assert sum(count_by_waiting(actor).values()) == 1
     everything = actor_of(make_operator())
     assert set(names(everything)) == {seen.name, hidden.name}
 
@@ -90,7 +89,7 @@ def test_staff_without_a_group_see_nothing() -> None:
     nobody = actor_of(make_user(role=Role.OPERATOR))
     assert names(nobody) == []
     assert names(nobody, search="t") == []
-    assert sum(count_by_state(nobody).values()) == 0
+    assert sum(count_by_waiting(nobody).values()) == 0
 
 
 def test_staff_see_their_own_drafts_and_no_others() -> None:
@@ -98,11 +97,11 @@ def test_staff_see_their_own_drafts_and_no_others() -> None:
     mine = make_request(S.DRAFT, created_by_id=me.id)
     theirs = make_request(S.DRAFT, created_by_id=colleague.id)
     assert names(actor_of(me)) == [mine.name]
-    assert count_by_state(actor_of(me))[S.DRAFT] == 1
+    assert count_by_waiting(actor_of(me))[Waiting.FOR_YOU] == 1
     assert names(actor_of(me), waiting=Waiting.FOR_YOU) == [mine.name]
     with pytest.raises(NotFound):
         get_request(actor_of(me), theirs.id)
-    assert count_by_state(landlord())[S.DRAFT] == 0
+    assert sum(count_by_waiting(landlord()).values()) == 0
 
 
 def test_what_a_credential_asked_for_waits_for_nobody_here() -> None:
@@ -143,9 +142,8 @@ def test_a_prospect_sees_what_he_made_in_every_state() -> None:
     foreign = make_request(version=version)
     actor = actor_of(me)
     assert sorted(names(actor)) == sorted(request.name for request in own)
-    assert {state for state, number in count_by_state(actor).items() if number} == {
-        S.DRAFT,
-        S.REJECTED,
+    assert {word for word, number in count_by_waiting(actor).items() if number} == {
+        waiting_for(state, is_staff=False, is_author=True) for state in (S.DRAFT, S.REJECTED)
     }
     with pytest.raises(NotFound):
         get_request(actor, foreign.id)
@@ -160,7 +158,7 @@ def test_a_customers_people_see_none(role: Role) -> None:
     for call in (
         lambda: get_request(actor, request.id),
         lambda: list_requests(actor, RequestFilter()),
-        lambda: count_by_state(actor),
+        lambda: count_by_waiting(actor),
         lambda: export_requests(actor, RequestFilter()),
     ):
         with pytest.raises(Forbidden):
@@ -348,9 +346,9 @@ def test_counters_follow_each_transition() -> None:
     actor = landlord()
     for state in (S.CHANGES_REQUESTED, S.SUBMITTED, S.SCHEDULED, S.PROVISIONING, S.COMPLETED):
         pass_on(request, state)
-        counts = count_by_state(actor)
-        assert {each for each, number in counts.items() if number} == {state}
-        assert counts[state] == 1
+        counts = count_by_waiting(actor)
+        word = waiting_for(state, is_staff=True, is_author=False)
+        assert {each: number for each, number in counts.items() if number} == {word: 1}
 
 
 # --- Steps and timeline ------------------------------------------------------------------------
