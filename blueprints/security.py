@@ -31,6 +31,7 @@ from services import impersonations, sign_ins
 from services.actors import Actor, Permission, get_customer
 from services.errors import Forbidden
 from services.impersonations import Impersonation
+from services.transactions import work_without_transaction
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -178,6 +179,8 @@ def _load_user(_request: Any) -> User | None:
     token = session.get(SESSION_TOKEN)
     if not isinstance(token, str):
         return None
+    if request.method in {"GET", "HEAD"}:
+        work_without_transaction()
     view = current_app.view_functions.get(request.endpoint or "")
     found = sign_ins.find_session(token, touch=not getattr(view, "is_passive", False))
     if found is None:
