@@ -63,6 +63,7 @@ SLICE_SECONDS = 10.0
 """After so long a worker lets others have their turn, if there are any."""
 
 _LONGEST_SLICE = 120.0
+_ANALYSED_AT = (CHUNK, 20 * CHUNK)
 _WIPED_AT_ONCE = 5000
 _WIPED_IMPORTS = 20
 _IMPORTS, _ROWS, _USERS = table_of(UserImport), table_of(UserImportRow), table_of(User)
@@ -325,6 +326,7 @@ class Slice:
                 for record, verdict in zip(records, verdicts, strict=True)
             ],
         )
+        _analyse(connection, _ROWS, imported.rows, len(records))
         counted = _count([verdict.state for verdict in verdicts])
         _change(connection, imported.id, counted, read_to=records[-1].number, share=share)
 
@@ -345,7 +347,11 @@ class Slice:
     def _import(self) -> bool:
         try:
             for state in _PENDING:
-                while self._transact(ImportState.IMPORTING, lambda: self._write(state)):  # noqa: B023
+                at = 0
+                while at := self._transact(
+                    ImportState.IMPORTING,
+                    lambda: self._write(state, at),  # noqa: B023
+                ):
                     if self._is_over():
                         return self._rest(ImportState.IMPORTING)
             self._finish()
@@ -353,12 +359,15 @@ class Slice:
             self._end(ImportState.IMPORTING, ImportState.CANCELLED, error.message)
         return False
 
-    def _write(self, state: ImportRowState) -> int:
-        """Import the next rows of a state, each judged once more; returns how many there were."""
+    def _write(self, state: ImportRowState, at: int) -> int:
+        """Import the next rows of a state after the position `at`, each judged once more.
+
+        Returns the position of the last of them, 0 when there were none.
+        """
         imported = db.session.get_one(UserImport, self._lease.import_id)
         customer = db.session.get_one(Customer, imported.customer_id)
         lock_customer(customer)
-        rows = _next_rows(imported.id, state)
+        rows = _next_rows(imported.id, state, at)
         if not rows:
             return 0
         actor = _actor_of(imported)
@@ -380,10 +389,12 @@ class Slice:
             for row, verdict in zip(rows, verdicts, strict=True)
         ]
         connection = db.session.connection()
+        _analyse(connection, _USERS, imported.added, len(added))
         update_rows(connection, _ROWS, ("state", "faults", "user_id"), results)
         counted = _count([each for _, each, _, _ in results])
         _change(connection, imported.id, {**counted, state: counted.get(state, 0) - len(rows)})
-        return len(rows)
+        last: int = rows[-1].position
+        return last
 
     def _finish(self) -> None:
         """The end of an import, with the welcome mails in the same transaction."""
@@ -478,6 +489,15 @@ class Slice:
         return len(rows)
 
 
+def _analyse(connection: sa.Connection, table: sa.Table, before: int, more: int) -> None:
+    """Tell PostgreSQL of rows by the thousand: until its own turn comes it plans as if there were
+    none, and looks for each login among all of them."""
+    if connection.dialect.name == "postgresql" and any(
+        before < number <= before + more for number in _ANALYSED_AT
+    ):
+        connection.execute(sa.text(f"ANALYZE {table.name}"))
+
+
 def _beyond(table: Table, imported: UserImport, read_to: int) -> Iterator[Record]:
     """The records of users after those that have been read."""
     is_first = imported.has_headings
@@ -488,12 +508,13 @@ def _beyond(table: Table, imported: UserImport, read_to: int) -> Iterator[Record
             yield record
 
 
-def _next_rows(import_id: int, state: ImportRowState) -> Sequence[Any]:
+def _next_rows(import_id: int, state: ImportRowState, after: int = 0) -> Sequence[Any]:
     return (
         db.session.connection()
         .execute(
             sa.select(_ROWS.c.id, _ROWS.c.position, _ROWS.c.cells, _ROWS.c.user_id)
-            .where(_ROWS.c.import_id == import_id, _ROWS.c.state == state)
+            # Without the position PostgreSQL may pass all rows that are done with, each time.
+            .where(_ROWS.c.import_id == import_id, _ROWS.c.state == state, _ROWS.c.position > after)
             .order_by(_ROWS.c.position)
             .limit(CHUNK)
         )
