@@ -35,6 +35,7 @@ from models import (
 from models.base import ID
 from services.actors import Actor
 from services.audit_events import record_event
+from services.bulk_rows import analyse
 from services.mailing_ends import end_mailing_if_done
 from services.webhook_events import end_deliveries
 
@@ -233,9 +234,8 @@ def _freeze_recipients(
     mailing.queued = counts.get(DeliveryState.QUEUED, 0)
     mailing.skipped = counts.get(DeliveryState.SKIPPED, 0)
     mailing.total = mailing.queued + mailing.skipped
-    if mailing.total >= _MANY and db.engine.dialect.name == "postgresql":
-        # Until its own turn comes PostgreSQL would plan as if none of these rows existed.
-        db.session.execute(sa.text("ANALYZE deliveries"))
+    if mailing.total >= _MANY:
+        analyse(db.session.connection(), table_of(Delivery))
     if not mailing.queued:
         mailing.state = MailingState.FINISHED
         mailing.finished_at = now

@@ -47,7 +47,7 @@ from models.base import ID
 from services import mailing_confirmations, reset_links, user_import_files, user_imports
 from services.actors import Actor, Permission
 from services.audit_events import insert_events, record_event
-from services.bulk_rows import load_rows, update_rows
+from services.bulk_rows import analyse, load_rows, update_rows
 from services.customer_locks import lock_customer
 from services.errors import InvalidInput, NotFound
 from services.mailing_freezes import Audience
@@ -326,7 +326,7 @@ class Slice:
                 for record, verdict in zip(records, verdicts, strict=True)
             ],
         )
-        _analyse(connection, _ROWS, imported.rows, len(records))
+        _analyse_grown(connection, _ROWS, imported.rows, len(records))
         counted = _count([verdict.state for verdict in verdicts])
         _change(connection, imported.id, counted, read_to=records[-1].number, share=share)
 
@@ -347,11 +347,7 @@ class Slice:
     def _import(self) -> bool:
         try:
             for state in _PENDING:
-                at = 0
-                while at := self._transact(
-                    ImportState.IMPORTING,
-                    lambda: self._write(state, at),  # noqa: B023
-                ):
+                while self._transact(ImportState.IMPORTING, lambda: self._write(state)):  # noqa: B023
                     if self._is_over():
                         return self._rest(ImportState.IMPORTING)
             self._finish()
@@ -359,15 +355,12 @@ class Slice:
             self._end(ImportState.IMPORTING, ImportState.CANCELLED, error.message)
         return False
 
-    def _write(self, state: ImportRowState, at: int) -> int:
-        """Import the next rows of a state after the position `at`, each judged once more.
-
-        Returns the position of the last of them, 0 when there were none.
-        """
+    def _write(self, state: ImportRowState) -> int:
+        """Import the next rows of a state, each judged once more; returns how many there were."""
         imported = db.session.get_one(UserImport, self._lease.import_id)
         customer = db.session.get_one(Customer, imported.customer_id)
         lock_customer(customer)
-        rows = _next_rows(imported.id, state, at)
+        rows = _next_rows(imported.id, state)
         if not rows:
             return 0
         actor = _actor_of(imported)
@@ -389,12 +382,11 @@ class Slice:
             for row, verdict in zip(rows, verdicts, strict=True)
         ]
         connection = db.session.connection()
-        _analyse(connection, _USERS, imported.added, len(added))
+        _analyse_grown(connection, _USERS, imported.added, len(added))
         update_rows(connection, _ROWS, ("state", "faults", "user_id"), results)
         counted = _count([each for _, each, _, _ in results])
         _change(connection, imported.id, {**counted, state: counted.get(state, 0) - len(rows)})
-        last: int = rows[-1].position
-        return last
+        return len(rows)
 
     def _finish(self) -> None:
         """The end of an import, with the welcome mails in the same transaction."""
@@ -489,13 +481,11 @@ class Slice:
         return len(rows)
 
 
-def _analyse(connection: sa.Connection, table: sa.Table, before: int, more: int) -> None:
-    """Tell PostgreSQL of rows by the thousand: until its own turn comes it plans as if there were
-    none, and looks for each login among all of them."""
-    if connection.dialect.name == "postgresql" and any(
-        before < number <= before + more for number in _ANALYSED_AT
-    ):
-        connection.execute(sa.text(f"ANALYZE {table.name}"))
+def _analyse_grown(connection: sa.Connection, table: sa.Table, before: int, more: int) -> None:
+    """Analyse a table when an import, which had written `before` rows to it, writes so many more
+    that the plans of before no longer serve."""
+    if any(before < number <= before + more for number in _ANALYSED_AT):
+        analyse(connection, table)
 
 
 def _beyond(table: Table, imported: UserImport, read_to: int) -> Iterator[Record]:
@@ -508,13 +498,12 @@ def _beyond(table: Table, imported: UserImport, read_to: int) -> Iterator[Record
             yield record
 
 
-def _next_rows(import_id: int, state: ImportRowState, after: int = 0) -> Sequence[Any]:
+def _next_rows(import_id: int, state: ImportRowState) -> Sequence[Any]:
     return (
         db.session.connection()
         .execute(
             sa.select(_ROWS.c.id, _ROWS.c.position, _ROWS.c.cells, _ROWS.c.user_id)
-            # Without the position PostgreSQL may pass all rows that are done with, each time.
-            .where(_ROWS.c.import_id == import_id, _ROWS.c.state == state, _ROWS.c.position > after)
+            .where(_ROWS.c.import_id == import_id, _ROWS.c.state == state)
             .order_by(_ROWS.c.position)
             .limit(CHUNK)
         )

@@ -471,9 +471,9 @@ def test_a_cancelled_worker_writes_nothing_more(
     write = user_import_runs.Slice._write
     calls = []
 
-    def cancel_after_two(self: Any, state: Any, at: int) -> int:
+    def cancel_after_two(self: Any, state: Any) -> int:
         calls.append(state)
-        return write(self, state, at)
+        return write(self, state)
 
     def is_over(self: Any) -> bool:
         if len(calls) == 2:
