@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased, contains_eager
@@ -276,11 +277,15 @@ def customers_in_scope(actor: Actor) -> sa.ColumnElement[bool]:
 
 def groups_of(actor: Actor) -> sa.Select[int]:
     """Ids of the groups that an actor without `all_groups` is limited to."""
-    if actor.credential_id is not None:
-        return sa.select(ApiCredentialGroup.group_id).where(
-            ApiCredentialGroup.credential_id == actor.credential_id
-        )
-    return sa.select(UserGroup.group_id).where(UserGroup.user_id == actor.user_id)
+    by_credential = actor.credential_id is not None
+    return groups_given_to(actor.credential_id if by_credential else actor.user_id, by_credential)
+
+
+def groups_given_to(id_: Any, by_credential: bool) -> sa.Select[int]:
+    """Ids of the groups of a credential or a user: an id, or the parameter of a kept statement."""
+    if by_credential:
+        return sa.select(ApiCredentialGroup.group_id).where(ApiCredentialGroup.credential_id == id_)
+    return sa.select(UserGroup.group_id).where(UserGroup.user_id == id_)
 
 
 def get_group(actor: Actor, groupno: int) -> Group:
@@ -324,12 +329,7 @@ def has_number(all_groups: bool, by_credential: bool) -> sa.ColumnElement[bool]:
     First the group, then the number within it: a customer of a group that is out of reach is not
     even looked at, so that its refusal takes as long as that of none.
     """
-    if by_credential:
-        mine = sa.select(ApiCredentialGroup.group_id).where(
-            ApiCredentialGroup.credential_id == sa.bindparam("credential")
-        )
-    else:
-        mine = sa.select(UserGroup.group_id).where(UserGroup.user_id == sa.bindparam("user"))
+    mine = groups_given_to(sa.bindparam("credential" if by_credential else "user"), by_credential)
     group = aliased(Group)
     reachable = sa.select(group.id).where(group.groupno == sa.bindparam("groupno"))
     if not all_groups:

@@ -15,7 +15,6 @@ from sqlalchemy.orm import joinedload
 from extensions import db
 from models import (
     ApiCredential,
-    ApiCredentialGroup,
     Group,
     ProvisioningRun,
     ProvisioningStep,
@@ -27,12 +26,11 @@ from models import (
     StepName,
     StepState,
     SubscriptionRequest,
-    UserGroup,
     fold,
     is_storable,
     prefix_range,
 )
-from services.actors import Actor, Permission, groups_of
+from services.actors import Actor, Permission, groups_given_to, groups_of
 from services.audit_events import record_event
 from services.bulk_rows import among
 from services.csv_export import as_text
@@ -457,7 +455,9 @@ def _submitted_counts(
     if of_group:
         query = query.where(RequestCount.group_id == sa.bindparam("group"))
     if not all_groups:
-        query = query.where(RequestCount.group_id.in_(_groups_of_one(by_credential)))
+        query = query.where(
+            RequestCount.group_id.in_(groups_given_to(sa.bindparam("actor"), by_credential))
+        )
     return query.where(RequestCount.state != S.DRAFT).group_by(RequestCount.state)
 
 
@@ -467,20 +467,11 @@ def _own_counts(is_staff: bool, all_groups: bool, of_group: bool) -> sa.Select[R
     if is_staff:
         query = query.where(sa.or_(*(R.state == state for state in _OTHERWISE_TO_AUTHORS)))
         if not all_groups:
-            mine = R.group_id.in_(_groups_of_one(False))
+            mine = R.group_id.in_(groups_given_to(sa.bindparam("actor"), False))
             query = query.where(sa.or_(R.state == S.DRAFT, mine))
     if of_group:
         query = query.where(R.group_id == sa.bindparam("group"), R.state != S.DRAFT)
     return query.group_by(R.state)
-
-
-def _groups_of_one(by_credential: bool) -> sa.Select[int]:
-    """What `groups_of` says, of whom the parameter `actor` names."""
-    if by_credential:
-        column, owner = ApiCredentialGroup.group_id, ApiCredentialGroup.credential_id
-    else:
-        column, owner = UserGroup.group_id, UserGroup.user_id
-    return sa.select(column).where(owner == sa.bindparam("actor"))
 
 
 _OTHERWISE_TO_AUTHORS = (
