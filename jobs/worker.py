@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from rq.serializers import JSONSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import Queues, db, queues
+from jobs import priorities
 from models import Lane
 from services import claim_recovery, sqlite_settings
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from resource import struct_rusage
 
 log = logging.getLogger(__name__)
-
-_BULK_NICENESS = 10
 
 
 class FoyerWorker(Worker):
@@ -58,8 +56,9 @@ class FoyerWorker(Worker):
             # The parent's connections must not be used, nor closed, by this child.
             db.engine.dispose(close=False)
             if queue.name == Lane.BULK.value:
-                # Pages, and mails that somebody waits for, have the machine first.
-                os.nice(_BULK_NICENESS)
+                priorities.stand_back()
+            else:
+                priorities.stand_in_front()
             # Chunks of deliveries are many objects that live and die together: looking through
             # them for cycles all the time cost a sixth of the rate.
             gc.freeze()

@@ -29,6 +29,7 @@ _FEW, _MANY, _OTHER = "FEW", "MANY", "CQ001"
 _OPERATOR = "operator@foyer.example"
 _COMMAND = "$$RESEND WELCOME EMAIL$$ Entry3PhoneNextGenBundle;Stand4PhoneNextGenBundle|{}"
 _PAUSE = 0.01
+_WARMING = 20
 _RUN = re.compile(r"/sp/commands/\d+")
 _PAGES = {
     "progress page": "/customers/{}/mailings/{}",
@@ -207,6 +208,9 @@ def _measure_resends(scene: Scene) -> None:
 def _measure_pages(scene: Scene) -> None:
     """In turn while the mailing runs and while it is paused: the same pages, the same rows."""
     browser = scene.web.browser(administrator_of(scene.installation, _MANY))
+    for path in _PAGES.values():
+        for _ in range(_WARMING):  # Each worker has shown it before.
+            _ask(browser, path.format(_MANY, scene.current))
     for _ in range(scene.bench.sizes.rounds):
         scene.keep_running()
         _ask_for_pages(scene, browser, "busy")
@@ -223,7 +227,7 @@ def _ask_for_pages(scene: Scene, browser: Browser, when: str) -> None:
         address = path.format(_MANY, scene.current)
         times, faults = [], []
         for _ in range(scene.bench.sizes.requests):
-            answer = browser.get(address, fragment=address.endswith("/progress"))
+            answer = _ask(browser, address)
             times.append(answer.seconds)
             if answer.status != 200:
                 faults.append(f"{address} answered {answer.status}")
@@ -231,6 +235,10 @@ def _ask_for_pages(scene: Scene, browser: Browser, when: str) -> None:
         scene.bench.records.add(
             f"pages-{when}-{name}", statistics.median(times), faults=faults[:1], times=times
         )
+
+
+def _ask(browser: Browser, address: str) -> Answer:
+    return browser.get(address, fragment=address.endswith("/progress"))
 
 
 def _press(scene: Scene, button: str) -> None:
