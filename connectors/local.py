@@ -17,6 +17,7 @@ from connectors.base import (
 from extensions import db
 from models import LocalPlatformAccount, LocalPlatformTenant, table_of, utcnow
 from services import passwords
+from services.breaths import paced
 from services.bulk_rows import upsert_rows
 from services.transactions import run_transaction, upsert
 
@@ -31,7 +32,7 @@ class LocalConnector:
         now = utcnow()
         rows = [
             (account.user_id, passwords.hash_generated(account.password), now)
-            for account in accounts
+            for account in paced(accounts)
         ]
         run_transaction(
             lambda connection: upsert_rows(

@@ -14,6 +14,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from services import breaths
+
 BULK_NICENESS = 10
 _SESSION = Path("/proc/self/autogroup")
 _SESSION_NICENESS = re.compile(r"nice (-?\d+)\s*$")
@@ -25,6 +27,7 @@ _BETWEEN_TRIES = 0.1
 def stand_back() -> None:
     """For a job that nobody waits for; to be called by the process that a worker has forked."""
     os.nice(BULK_NICENESS)
+    breaths.be_patient()
     with suppress(AttributeError, OSError):  # Linux alone has it; a container may forbid it.
         # What wakes up a thousand times a second would take a page's place each time.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

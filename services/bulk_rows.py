@@ -20,6 +20,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from services.breaths import paced, pieces
+
 _BATCH = 10_000
 _WORD = re.compile(r"[a-z_]+")
 
@@ -100,15 +102,16 @@ def update_rows(
     driver: Any = connection.connection.driver_connection
     if _fits_json(table, own):
         together = lists[0] if not own else list(zip(*lists, strict=True))
-        cursor = driver.execute(statement, (*before, json.dumps(together), *behind))
-    else:
-        _, *others = lists
-        changed = zip(*others, strict=True)
-        cursor = driver.executemany(
-            statement,
-            [(*before, *each, row_id, *behind) for row_id, each in zip(ids, changed, strict=True)],
+        return sum(
+            driver.execute(statement, (*before, json.dumps(piece), *behind)).rowcount
+            for piece in pieces(together)
         )
-    return int(cursor.rowcount)
+    _, *others = lists
+    changed = zip(*others, strict=True)
+    given_rows = (
+        (*before, *each, row_id, *behind) for row_id, each in zip(ids, changed, strict=True)
+    )
+    return int(driver.executemany(statement, paced(given_rows)).rowcount)
 
 
 @cache
@@ -212,7 +215,7 @@ def upsert_rows(
         connection.exec_driver_sql(statement, tuple(map(list, cells)))
         return
     driver: Any = connection.connection.driver_connection
-    driver.executemany(statement, zip(*cells, strict=True))
+    driver.executemany(statement, paced(zip(*cells, strict=True)))
 
 
 @cache

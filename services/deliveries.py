@@ -38,6 +38,7 @@ from services import (
     setup_instructions,
 )
 from services.bounce_addresses import BounceAddresses
+from services.breaths import breathe
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.delivery_journal import Journal
 from services.delivery_results import Outcome, Result, after_trouble, record_results
@@ -60,6 +61,8 @@ _SOON_SECONDS = 2.0
 """What is due again within this time is waited for."""
 _DEFERRED_SECONDS = 1.0
 """When a mail that found no place under a ceiling is looked at again."""
+_MAILS_PER_BREATH = 32
+"""About 1 ms of work; a server that answers at once would never let it sleep."""
 _ATTACHMENT_BYTES_KEPT = 16_000_000
 _LONGEST_ANSWER = 500
 
@@ -222,11 +225,16 @@ class _Slice:
         wires.open()  # However long that takes: the slice begins afterwards.
         self._started_at = time.monotonic()
         self._ends_at = self._started_at + self._seconds
+        mails = 0
         while True:
             wait = self._offer_mails()
             ended, anew = wires.advance()
             for mail, answer in ended:
                 self._note_answer(mail, answer)
+            mails += len(ended)
+            if mails >= _MAILS_PER_BREATH:
+                mails = 0
+                breathe()
             for mail in reversed(anew):
                 chunk, delivery = mail.tag
                 chunk.to_send.appendleft((0.0, delivery))

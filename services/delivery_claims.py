@@ -45,6 +45,7 @@ from models import (
     utcnow,
 )
 from services import passwords, seals
+from services.breaths import PIECE, breathe, paced
 from services.bulk_rows import among_ids, find_by_index, ids_parameter, update_rows
 from services.credential_adoption import adopt_credentials, carries_more_than, keep_unconfirmed
 from services.recipients import BUNDLE_COLUMNS, CUSTOMER_COLUMNS, USER_COLUMNS
@@ -235,7 +236,8 @@ def _make_sealed(box: SealBox, job: MailingJob, count: int) -> list[SealedCreden
     applications = passwords.generate_passwords(count) if job.resets_application else none
     made = list(map(Credentials, portals, applications))
     hashes = map(passwords.hash_generated, portals) if job.resets_portal else [None] * count
-    return list(zip(made, (seals.seal(box, each) for each in made), hashes, strict=True))
+    sealed = (seals.seal(box, each) for each in paced(made))
+    return list(zip(made, sealed, hashes, strict=True))
 
 
 def _claim(
@@ -265,7 +267,7 @@ def _claim(
         connection.execute(sa.delete(DeliveryClaim).where(DeliveryClaim.token == token))
         return None
     places = _Places(connection, rows)
-    deliveries = [places.hand_over(row, now) for row in rows]
+    deliveries = [places.hand_over(row, now) for row in paced(rows)]
     if job.carries_credentials:
         adopt_credentials(connection, job, deliveries)
     _seal_rows(connection, job, token, deliveries, fresh, now, message_domain)
@@ -360,7 +362,11 @@ def _find_due(
         _due_rows_statement(job.resets_portal, job.resets_application, running),
         {"mailing_id": job.id, "now": now, "most": limit},
     )
-    return list(map(_DueRow._make, found.all()))
+    rows: list[_DueRow] = []
+    for some in found.partitions(PIECE):
+        rows.extend(map(_DueRow._make, some))
+        breathe()
+    return rows
 
 
 @cache
@@ -470,7 +476,7 @@ def _seal_rows(
     words = _random_words(len(deliveries))
     as_they_are: list[tuple[int]] = []
     sealed_rows: list[tuple[Any, ...]] = []
-    for delivery in deliveries:
+    for delivery in paced(deliveries):
         found = delivery.seal
         sealed = found
         if delivery.skip_reason is not None:

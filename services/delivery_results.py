@@ -30,6 +30,7 @@ from models import (
     table_of,
     utcnow,
 )
+from services.breaths import paced
 from services.bulk_rows import among, among_ids, find_by_index, ids_parameter, update_rows
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
 from services.mailing_ends import cancel_waiting, end_mailing_if_done
@@ -133,11 +134,11 @@ def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> b
     now = utcnow()
     proved = _lock_and_find_proved(connection, job, claim.token)
     grouped: dict[Outcome, list[Result]] = {outcome: [] for outcome in Outcome}
-    for result in results:
+    for result in paced(results):
         settled = _as_proved(result) if result.delivery.id in proved else result
         grouped[settled.outcome].append(settled)
     sent = _Sent()
-    for each in grouped[Outcome.SENT]:
+    for each in paced(grouped[Outcome.SENT]):
         delivery = each.delivery
         pending = None if delivery.id in proved else delivery.pending_hash
         sent.add(_said(each), delivery.user_id, pending)

@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "connectors",
         "extensions",
         "models",
+        "services.breaths",
         "services.bulk_rows",
         "services.passwords",
         "services.transactions",

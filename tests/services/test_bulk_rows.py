@@ -11,6 +11,7 @@ from flask import Flask
 
 from extensions import db
 from models import Delivery, LocalPlatformAccount, User, WelcomeState, table_of
+from services import breaths
 from services.bulk_rows import update_rows, upsert_rows
 from tests.support.factories import actor_for, find_customer, make_user
 from tests.support.promises import start_welcome
@@ -18,6 +19,13 @@ from tests.support.promises import start_welcome
 NOW = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
 LATER = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
 AWKWARD = ['say "hello"', "it's", "back\\slash", "a\tb\nc", "ünï 中 🎉", "", "{}[]$", "%s ? :x"]
+
+
+@pytest.fixture(autouse=True, params=["at once", "in pieces"])
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written at once, and as a bulk job does it, with breaths between pieces."""
+    monkeypatch.setattr(breaths, "_is_patient", request.param == "in pieces")
+    monkeypatch.setattr(breaths, "PIECE", 3)
 
 
 @pytest.fixture
