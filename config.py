@@ -170,6 +170,7 @@ class Settings:
     delivery_chunk: int
     delivery_jobs: int
     delivery_slice_seconds: float
+    bulk_niceness: int
     delivery_retry_delays: tuple[float, ...]
     mail_down_delays: tuple[float, ...]
     provisioning_timeout: float
@@ -272,6 +273,7 @@ class Settings:
             delivery_chunk=read.integer("DELIVERY_CHUNK", 1000, 1, 1000),
             delivery_jobs=read.integer("DELIVERY_JOBS", 4, 1, 64),
             delivery_slice_seconds=read.number("DELIVERY_SLICE_SECONDS", 10, 0.1, 60),
+            bulk_niceness=read.integer("BULK_NICENESS", 10, 0, 19),
             delivery_retry_delays=read.numbers(
                 "DELIVERY_RETRY_DELAYS", (60, 300, 900, 3600, 10800, 21600)
             ),

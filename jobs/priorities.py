@@ -16,7 +16,6 @@ from pathlib import Path
 
 from services import breaths
 
-BULK_NICENESS = 10
 _SESSION = Path("/proc/self/autogroup")
 _SESSION_NICENESS = re.compile(r"nice (-?\d+)\s*$")
 _TRIES = 3
@@ -24,19 +23,25 @@ _BETWEEN_TRIES = 0.1
 """Linux takes one change in so many seconds, of all processes without privileges."""
 
 
-def stand_back() -> None:
-    """For a job that nobody waits for; to be called by the process that a worker has forked."""
-    os.nice(BULK_NICENESS)
+def stand_back(niceness: int) -> None:
+    """For a job that nobody waits for; to be called by the process that a worker has forked.
+
+    With a niceness of 0 it keeps its priority, and only breathes.
+    """
     breaths.be_patient()
+    if not niceness:
+        return
+    os.nice(niceness)
     with suppress(AttributeError, OSError):  # Linux alone has it; a container may forbid it.
         # What wakes up a thousand times a second would take a page's place each time.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    _change_session(0, BULK_NICENESS)
+    _change_session(0, niceness)
 
 
-def stand_in_front() -> None:
+def stand_in_front(niceness: int) -> None:
     """For a job that somebody may wait for, after one that stood back in the same session."""
-    _change_session(BULK_NICENESS, 0)
+    if niceness:
+        _change_session(niceness, 0)
 
 
 def _change_session(before: int, after: int) -> None:

@@ -15,7 +15,7 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
-from extensions import Queues, db, queues
+from extensions import Queues, db, get_settings, queues
 from jobs import priorities
 from models import Lane
 from services import claim_recovery, sqlite_settings
@@ -56,9 +56,9 @@ class FoyerWorker(Worker):
             # The parent's connections must not be used, nor closed, by this child.
             db.engine.dispose(close=False)
             if queue.name == Lane.BULK.value:
-                priorities.stand_back()
+                priorities.stand_back(get_settings().bulk_niceness)
             else:
-                priorities.stand_in_front()
+                priorities.stand_in_front(get_settings().bulk_niceness)
             # Chunks of deliveries are many objects that live and die together: looking through
             # them for cycles all the time cost a sixth of the rate.
             gc.freeze()

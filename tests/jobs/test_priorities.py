@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from jobs import priorities
-from jobs.priorities import BULK_NICENESS
 
+NICENESS = 7
 _GROUPS = Path("/proc/self/autogroup")
 
 # A worker of its own session, and a job that it forks for each word on its command line.
@@ -37,7 +37,7 @@ for word in sys.argv[1].split(","):
     child = os.fork()
     if not child:
         os.setpgrp()
-        getattr(priorities, word)()
+        getattr(priorities, word)(int(sys.argv[2]))
         os.write(writing, json.dumps(state(os.getpid())).encode())
         os._exit(0)
     os.waitpid(child, 0)
@@ -45,11 +45,13 @@ for word in sys.argv[1].split(","):
 """
 
 
-def _work(*words: str, own_session: bool = True) -> list[dict[str, int | None]]:
+def _work(
+    *words: str, niceness: int = NICENESS, own_session: bool = True
+) -> list[dict[str, int | None]]:
     """What each job was after its word, and what its worker was then, in turn."""
     leading = ["--own-session"] if own_session else []
     done = subprocess.run(
-        [sys.executable, "-c", _WORKER, ",".join(words), *leading],
+        [sys.executable, "-c", _WORKER, ",".join(words), str(niceness), *leading],
         capture_output=True,
         text=True,
         check=True,
@@ -67,7 +69,7 @@ def _where_grouped(niceness: int) -> int | None:
 def test_a_bulk_job_is_nice_and_does_not_push_others_aside() -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     job, worker = _work("stand_back")
-    assert job["nice"] == min(19, before + BULK_NICENESS)
+    assert job["nice"] == min(19, before + NICENESS)
     assert worker["nice"] == before
     if hasattr(os, "SCHED_BATCH"):
         assert job["policy"] == os.SCHED_BATCH
@@ -76,8 +78,16 @@ def test_a_bulk_job_is_nice_and_does_not_push_others_aside() -> None:
 
 def test_a_worker_that_leads_a_session_stands_back_as_a_whole_until_somebody_waits() -> None:
     during, _, after, worker = _work("stand_back", "stand_in_front")
-    assert during["session"] == _where_grouped(BULK_NICENESS)
+    assert during["session"] == _where_grouped(NICENESS)
     assert after["session"] == worker["session"] == _where_grouped(0)
+
+
+def test_a_worker_with_a_machine_of_its_own_stands_where_it_is() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    job, worker = _work("stand_back", niceness=0)
+    assert job["nice"] == worker["nice"] == before
+    assert job["policy"] == worker["policy"]
+    assert job["session"] == worker["session"] == _where_grouped(0)
 
 
 def test_a_session_that_others_share_is_left_alone() -> None:
@@ -92,4 +102,4 @@ def test_where_nothing_can_be_changed_the_job_runs_all_the_same(
     monkeypatch.setattr(os, "getsid", lambda _pid: os.getppid())
     for missing in (tmp_path / "missing", tmp_path):
         monkeypatch.setattr(priorities, "_SESSION", missing)
-        priorities.stand_in_front()
+        priorities.stand_in_front(NICENESS)

@@ -67,6 +67,8 @@ def environment(settings: Settings, **changes: str) -> dict[str, str]:
         "DELIVERY_CHUNK": str(settings.delivery_chunk),
         "DELIVERY_CONNECTIONS": str(settings.delivery_connections),
         "DELIVERY_SLICE_SECONDS": str(settings.delivery_slice_seconds),
+        # Workers that stand back would wait for the tests beside them, longer than their leases.
+        "BULK_NICENESS": "0",
         "DELIVERY_RETRY_DELAYS": ",".join(map(str, settings.delivery_retry_delays)),
         "PROVISIONING_TIMEOUT": str(settings.provisioning_timeout),
         "PROVISIONING_RETRY_DELAYS": ",".join(map(str, settings.provisioning_retry_delays)),
