@@ -82,7 +82,7 @@ def _users() -> tuple[Page[Any], list[Row]]:
             each.extension,
             each.bundle.name if each.bundle else "",
             each.status,
-            each.welcome_at,
+            each.welcome.at,
             each.last_sign_in_at,
         )
         for each in page.rows

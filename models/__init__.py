@@ -88,7 +88,6 @@ from models.users import (
     User,
     UserGroup,
     UserStatus,
-    WelcomeState,
 )
 from models.webhooks import (
     MessageState,
@@ -98,6 +97,7 @@ from models.webhooks import (
     WebhookMessage,
     WebhookSubscription,
 )
+from models.welcomes import Welcome, WelcomeState
 
 __all__ = [
     "CUSTOMER_ROLES",
@@ -199,6 +199,7 @@ __all__ = [
     "WebhookEvent",
     "WebhookMessage",
     "WebhookSubscription",
+    "Welcome",
     "WelcomeState",
     "fold",
     "is_storable",

@@ -98,6 +98,18 @@ def is_storable(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
+LONG_AGO = "1970-01-01 00:00:00.000000"
+"""Stands for "never" where a list sorts by a time that may be missing.
+
+With six digits, because SQLite keeps times as text and compares them so.
+"""
+
+
+def never_first(column: str) -> sa.ColumnElement[datetime]:
+    """`column` with "never" as the earliest time, as its index has it."""
+    return sa.literal_column(f"coalesce({column}, '{LONG_AGO}')")
+
+
 def prefix_range(prefix: str) -> tuple[str, str]:
     """Lowest key that starts with `prefix`, and the lowest that sorts after all of them."""
     return prefix, prefix + "\U0010ffff"

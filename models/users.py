@@ -9,16 +9,11 @@ import sqlalchemy as sa
 from flask_login import UserMixin
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import ID, Base, IntPk, key_type, utcnow, word_type
+from models.base import ID, Base, IntPk, key_type, never_first, utcnow, word_type
 from models.bundles import Bundle
 from models.customers import Customer
 from models.permission_profiles import PermissionProfile
-
-LONG_AGO = "1970-01-01 00:00:00.000000"
-"""Stands for "never" where a list sorts by a time that may be missing.
-
-With six digits, because SQLite keeps times as text and compares them so.
-"""
+from models.welcomes import Welcome
 
 
 class Role(StrEnum):
@@ -41,14 +36,6 @@ class UserStatus(StrEnum):
     DELETED = "deleted"
 
 
-class WelcomeState(StrEnum):
-    """How the last welcome mail to a user ended; what is under way is read from deliveries."""
-
-    NEVER = "never"
-    SENT = "sent"
-    FAILED = "failed"
-
-
 ADMINISTRATORS = sa.text("role = 'customer_admin'")
 """A customer's administrators, in the words of the index that finds them among a million users."""
 
@@ -57,11 +44,6 @@ SUPERVISORS = sa.text("profile_id IS NOT NULL")
 
 STAFF = sa.text("role IN ('landlord', 'operator', 'auditor')")
 """The provider's staff, in the words of the index that finds it among a million users."""
-
-
-def never_first(column: str) -> sa.ColumnElement[datetime]:
-    """`users.<column>` with "never" as the earliest time, as its index has it."""
-    return sa.literal_column(f"coalesce({column}, '{LONG_AGO}')")
 
 
 class User(Base, UserMixin):  # type: ignore[misc]
@@ -103,7 +85,6 @@ class User(Base, UserMixin):  # type: ignore[misc]
         sa.Index("ix_users_by_bundle", "customer_id", "bundle_id", "name_key", "id"),
         sa.Index("ix_users_of_bundle", "bundle_id", "status"),
         sa.Index("ix_users_by_status", "customer_id", "status", "name_key", "id"),
-        sa.Index("ix_users_by_welcome", "customer_id", "welcome_state", "name_key", "id"),
         sa.Index(
             "ix_users_administrators",
             "customer_id",
@@ -146,10 +127,6 @@ class User(Base, UserMixin):  # type: ignore[misc]
     all_groups: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     has_second_factor: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """Whether he has a confirmed key for one-time codes, or a passkey."""
-    welcome_state: Mapped[WelcomeState] = mapped_column(
-        word_type(WelcomeState), default=WelcomeState.NEVER, server_default="never"
-    )
-    welcome_at: Mapped[datetime | None]
     last_sign_in_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1, server_default="1")
     """Counts the changes to what is known of the person; mails and sign-ins are none."""
@@ -162,6 +139,8 @@ class User(Base, UserMixin):  # type: ignore[misc]
     profile: Mapped[PermissionProfile | None] = relationship(
         primaryjoin=lambda: sa.orm.foreign(User.profile_id) == PermissionProfile.id, viewonly=True
     )
+    welcome: Mapped[Welcome] = relationship(viewonly=True)
+    """Made and taken away by the database, along with the user."""
 
     @property
     def full_name(self) -> str:
@@ -181,12 +160,6 @@ sa.Index(
     "ix_users_by_sign_in",
     User.__table__.c.customer_id,
     never_first("last_sign_in_at"),
-    User.__table__.c.id,
-)
-sa.Index(
-    "ix_users_by_welcome_at",
-    User.__table__.c.customer_id,
-    never_first("welcome_at"),
     User.__table__.c.id,
 )
 

@@ -23,6 +23,7 @@ from models import (
     Mailing,
     TemplateKind,
     User,
+    Welcome,
     WelcomeState,
     utcnow,
 )
@@ -109,14 +110,14 @@ def _record(connection: sa.Connection, delivery_id: int, report: Report) -> Boun
     if bounced is None:
         return _not_recorded(connection, delivery_id)
     connection.execute(
-        sa.update(User)
+        sa.update(Welcome)
         .where(
-            User.id == bounced.user_id,
-            User.welcome_state == WelcomeState.SENT,
-            User.welcome_at <= bounced.sent_at,  # A later one has its own fate.
+            Welcome.user_id == bounced.user_id,
+            Welcome.state == WelcomeState.SENT,
+            Welcome.at <= bounced.sent_at,  # A later one has its own fate.
             _is_welcome(bounced.mailing_id),
         )
-        .values(welcome_state=WelcomeState.FAILED, welcome_at=now)
+        .values(state=WelcomeState.FAILED, at=now)
     )
     connection.execute(
         sa.update(Mailing)

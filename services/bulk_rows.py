@@ -63,9 +63,9 @@ def update_rows(
     computed: Mapping[str, str] | None = None,
     where: Mapping[str, Any] | None = None,
 ) -> int:
-    """Update rows by id; returns how many there were.
+    """Update rows by their key of one column, most often the id; returns how many there were.
 
-    Each of `rows` is an id and a value for each of `columns`. `same` are values that all of them
+    Each of `rows` is a key and a value for each of `columns`. `same` are values that all of them
     get, `computed` are SQL expressions, `where` are columns that must still have these values.
     """
     if not rows:
@@ -125,12 +125,13 @@ def _update_statement(
 ) -> str:
     """The statement that changes many rows: on SQLite one by one only where JSON cannot say it."""
     name = table.name
+    (key,) = table.primary_key.columns.keys()
     if dialect == "postgresql":
-        columns = ("id", *own)
+        columns = (key, *own)
         settings = [f"{each} = {_typed(table.c[each])}" for each in parameters]
         settings += [f"{each} = v.{each}" for each in own]
         source = f"FROM unnest({_arrays(table, columns)}) AS v ({', '.join(columns)})"
-        which = f"{name}.id = v.id"
+        which = f"{name}.{key} = v.{key}"
         # In coalesce, or PostgreSQL would go by these, which it takes for the rarer.
         held = [f"coalesce({name}.{each} = %s, false)" for each in conditions]
     else:
@@ -138,12 +139,12 @@ def _update_statement(
         held = [f"+{name}.{each} = ?" for each in conditions]  # With a plus, by no index.
         if not _fits_json(table, own):
             settings += [f"{each} = ?" for each in own]
-            source, which = "", "id = ?"
+            source, which = "", f"{key} = ?"
         elif own:
             settings += [f"{each} = {_in_json(at)}" for at, each in enumerate(own, 1)]
-            source, which = "FROM json_each(?) AS v", f"{name}.id = {_in_json(0)}"
+            source, which = "FROM json_each(?) AS v", f"{name}.{key} = {_in_json(0)}"
         else:
-            source, which = "", "id IN (SELECT value FROM json_each(?))"
+            source, which = "", f"{key} IN (SELECT value FROM json_each(?))"  # noqa: S608 - ours
     return (
         f"UPDATE {name} SET {', '.join((*settings, *changes))} {source} "  # noqa: S608 - names of ours
         f"WHERE {' AND '.join((which, *held))}"

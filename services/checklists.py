@@ -12,7 +12,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from extensions import db
-from models import Customer, Role, User, UserStatus, WelcomeState
+from models import Customer, Role, User, UserStatus, Welcome, WelcomeState
 from models.users import ADMINISTRATORS
 from services import general_parameters
 
@@ -62,11 +62,18 @@ def _has_users(customer: Customer) -> bool:
 
 
 def _has_sent_welcome_mails(customer: Customer) -> bool:
-    return _exists(
-        User.customer_id == customer.id,
-        User.welcome_state == WelcomeState.SENT,
-        User.role.in_([Role.USER, Role.SUPERVISOR]),
+    query = (
+        sa.select(sa.literal(1))
+        .select_from(Welcome)
+        .join(User, User.id == Welcome.user_id)
+        .where(
+            Welcome.customer_id == customer.id,
+            Welcome.state == WelcomeState.SENT,
+            User.role.in_([Role.USER, Role.SUPERVISOR]),
+        )
+        .limit(1)
     )
+    return db.session.execute(query).first() is not None
 
 
 def _has_second_administrator(customer: Customer) -> bool:

@@ -6,7 +6,7 @@ claim that has expired meanwhile: its deliveries are back in line and will be se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -26,6 +26,7 @@ from models import (
     SkipReason,
     TemplateKind,
     User,
+    Welcome,
     WelcomeState,
     table_of,
     utcnow,
@@ -149,13 +150,8 @@ def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> b
         ended = (Outcome.SENT, Outcome.FAILED, Outcome.SKIPPED)
         note_ended(connection, [each.delivery.id for name in ended for each in grouped[name]])
     if job.kind is TemplateKind.WELCOME:
-        update_rows(
-            connection,
-            table_of(User),
-            (),
-            [(each.delivery.user_id,) for each in grouped[Outcome.FAILED]],
-            same={"welcome_state": WelcomeState.FAILED, "welcome_at": now},
-        )
+        failed = [each.delivery.user_id for each in grouped[Outcome.FAILED]]
+        _note_welcomes(connection, failed, WelcomeState.FAILED, now)
     _count(connection, claim, {outcome: len(group) for outcome, group in grouped.items()})
     return True
 
@@ -215,15 +211,14 @@ class _Sent:
 
     def __init__(self) -> None:
         self.rows: list[_Said] = []
+        self.user_ids: list[int] = []
         self.promoted: list[tuple[int, str]] = []
-        self.others: list[tuple[int]] = []
 
     def add(self, said: _Said, user_id: int, pending_hash: str | None) -> None:
         self.rows.append(said)
+        self.user_ids.append(user_id)
         if pending_hash is not None:
             self.promoted.append((user_id, pending_hash))
-        else:
-            self.others.append((user_id,))
 
 
 def _end_as_sent(
@@ -239,28 +234,28 @@ def _end_as_sent(
         computed=_TRIED,
         where={"claim_token": token},
     )
-    welcomed: dict[str, Any] = (
-        {"welcome_state": WelcomeState.SENT, "welcome_at": now}
-        if job.kind is TemplateKind.WELCOME
-        else {}
-    )
-    users = table_of(User)
     update_rows(
         connection,
-        users,
+        table_of(User),
         ("password_hash",),
         sent.promoted,
         same={
             "unconfirmed_hash": None,
             "must_change_password": get_settings().change_generated_password,
-            **welcomed,
         },
     )
     if sent.promoted:
         owners = ids_parameter(connection, [each for each, _ in sent.promoted])
         connection.execute(_sessions_deletion(connection.dialect.name), {"ids": owners})
-    if welcomed:
-        update_rows(connection, users, (), sent.others, same=welcomed)
+    if job.kind is TemplateKind.WELCOME:
+        _note_welcomes(connection, sent.user_ids, WelcomeState.SENT, now)
+
+
+def _note_welcomes(
+    connection: sa.Connection, user_ids: Sequence[int], state: WelcomeState, now: datetime
+) -> None:
+    rows = [(each,) for each in user_ids]
+    update_rows(connection, table_of(Welcome), (), rows, same={"state": state, "at": now})
 
 
 @cache

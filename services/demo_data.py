@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ from models import (
     TemplateKind,
     User,
     UserStatus,
+    Welcome,
     fold,
     table_of,
     utcnow,
@@ -587,9 +588,10 @@ def _insert_users(customer: Customer, bundle_ids: list[int], users: int) -> None
     def work(connection: sa.Connection) -> None:
         chosen = islice(cycle(bundle_ids), users)
         rows = _user_rows(customer.upn_suffix, customer.id, chosen, None)
-        table = table_of(User)
-        with rebuilt_indexes(connection, table) if users > _MANY else nullcontext():
-            load_rows(connection, table, _USER_COLUMNS, rows)
+        with ExitStack() as stack:
+            for table in (table_of(User), table_of(Welcome)) if users > _MANY else ():
+                stack.enter_context(rebuilt_indexes(connection, table))
+            load_rows(connection, table_of(User), _USER_COLUMNS, rows)
 
     run_transaction(work)
 

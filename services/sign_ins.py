@@ -30,6 +30,7 @@ from models import (
     TemplateKind,
     User,
     UserStatus,
+    Welcome,
     WelcomeState,
     fold,
     is_storable,
@@ -271,7 +272,11 @@ def _note_welcome(user: User, mailing_id: int) -> None:
         .where(Mailing.id == mailing_id)
     )
     if kind is TemplateKind.WELCOME:
-        user.welcome_state, user.welcome_at = WelcomeState.SENT, utcnow()
+        db.session.execute(
+            sa.update(Welcome)
+            .where(Welcome.user_id == user.id)
+            .values(state=WelcomeState.SENT, at=utcnow())
+        )
 
 
 def _promote_unconfirmed(user: User, password: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from extensions import db
-from models import Bundle, Customer, PermissionProfile, Role, User
+from models import Bundle, Customer, PermissionProfile, Role, User, Welcome
 from services.actors import Actor, Permission
 from services.audit_events import record_event
 from services.csv_export import as_text
@@ -43,8 +43,8 @@ _COLUMNS = (
     PermissionProfile.name,
     User.language,
     User.status,
-    User.welcome_state,
-    User.welcome_at,
+    Welcome.state,
+    Welcome.at,
     User.last_sign_in_at,
 )
 
@@ -70,7 +70,11 @@ def export_users(
     db.session.commit()
     query = matching(customer, wanted)
     if selected:
-        query = sa.select(User).where(User.customer_id == customer.id, User.id.in_(selected))
+        query = (
+            sa.select(User)
+            .join(User.welcome)
+            .where(User.customer_id == customer.id, User.id.in_(selected))
+        )
     return _export_rows(query)
 
 

@@ -39,6 +39,7 @@ from models import (
     UserImport,
     UserImportRow,
     UserStatus,
+    Welcome,
     WelcomeState,
     table_of,
     utcnow,
@@ -557,8 +558,8 @@ def _find_unused(
         users.password_hash.is_(None),
         users.unconfirmed_hash.is_(None),
         users.last_sign_in_at.is_(None),
-        users.welcome_state == WelcomeState.NEVER,
         users.status == UserStatus.ACTIVE,
+        sa.exists().where(Welcome.user_id == users.id, Welcome.state == WelcomeState.NEVER),
         *(~each.exists() for each in referring),
     )
     return {row.id: row.login for row in connection.execute(query)}

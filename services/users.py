@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import contains_eager, joinedload, selectinload
 
 from extensions import db
 from models import (
@@ -27,12 +28,14 @@ from models import (
     TemplateKind,
     User,
     UserStatus,
+    Welcome,
     WelcomeState,
     fold,
     prefix_range,
     table_of,
 )
-from models.users import ADMINISTRATORS, LONG_AGO, SUPERVISORS, never_first
+from models.base import LONG_AGO, never_first
+from models.users import ADMINISTRATORS, SUPERVISORS
 from services.actors import Actor, Permission
 from services.bulk_rows import among_ids, ids_parameter
 from services.errors import InvalidInput, NotFound
@@ -89,18 +92,18 @@ class UserFilter:
         )
 
 
-_SORTS: dict[UserSort, tuple[sa.ColumnElement[Any], str]] = {
-    UserSort.NAME: (User.name_key.expression, "name_key"),
-    UserSort.LOGIN: (User.login_key.expression, "login_key"),
-    UserSort.EMAIL: (User.email_key.expression, "email_key"),
-    UserSort.EXTENSION: (User.extension.expression, "extension"),
+_SORTS: dict[UserSort, tuple[sa.ColumnElement[Any], Callable[[User], Any]]] = {
+    UserSort.NAME: (User.name_key.expression, attrgetter("name_key")),
+    UserSort.LOGIN: (User.login_key.expression, attrgetter("login_key")),
+    UserSort.EMAIL: (User.email_key.expression, attrgetter("email_key")),
+    UserSort.EXTENSION: (User.extension.expression, attrgetter("extension")),
     UserSort.WELCOME: (
-        sa.type_coerce(never_first("users.welcome_at"), User.welcome_at.type),
-        "welcome_at",
+        sa.type_coerce(never_first("welcomes.at"), Welcome.at.type),
+        attrgetter("welcome.at"),
     ),
     UserSort.SIGN_IN: (
         sa.type_coerce(never_first("users.last_sign_in_at"), User.last_sign_in_at.type),
-        "last_sign_in_at",
+        attrgetter("last_sign_in_at"),
     ),
 }
 _TIMES = {UserSort.WELCOME, UserSort.SIGN_IN}
@@ -109,19 +112,28 @@ _TIMES = {UserSort.WELCOME, UserSort.SIGN_IN}
 def list_users(
     actor: Actor, customer: Customer, wanted: UserFilter, *, size: int = 25, cursor: str = ""
 ) -> Page[User]:
-    """A page of the customer's users, with bundles and profiles loaded. Raises Forbidden."""
+    """A page of the customer's users, with all that a row shows loaded. Raises Forbidden."""
     actor.require(Permission.USERS_READ)
-    column, attribute = _SORTS[wanted.sort]
+    column, value_of = _SORTS[wanted.sort]
+    row_id: sa.ColumnElement[int] = User.id.expression
+    query = matching(customer, wanted)
+    if wanted.sort is UserSort.WELCOME:
+        row_id = Welcome.user_id.expression
+        query = query.where(Welcome.customer_id == customer.id)
+    elif wanted.sort is UserSort.NAME and wanted.mailed is not None:
+        column, row_id = Welcome.name_key.expression, Welcome.user_id.expression
 
     def key_of(user: User) -> tuple[Any, int]:
-        value = getattr(user, attribute)
+        value = value_of(user)
         return (_NEVER if value is None else value), user.id
 
     return keyset_page(
         lambda query: db.session.scalars(query).all(),
-        matching(customer, wanted).options(joinedload(User.bundle), selectinload(User.profile)),
+        query.options(
+            contains_eager(User.welcome), joinedload(User.bundle), selectinload(User.profile)
+        ),
         key=column,
-        row_id=User.id.expression,
+        row_id=row_id,
         key_of=key_of,
         parse_key=_parse_time if wanted.sort in _TIMES else str,
         descending=wanted.descending,
@@ -139,7 +151,7 @@ def _parse_time(raw: str) -> datetime:
 
 
 def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
-    """The users that a filter shows, in no order."""
+    """The users that a filter shows, joined to their welcomes, in no order."""
     term = fold(wanted.search)
     few = _few(customer, wanted)
     mine = [User.customer_id == customer.id] if few is None and not term else []
@@ -148,18 +160,24 @@ def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
     if term:
         mine.append(User.id.in_(_found_by_prefix(customer, term)))
     # Few among a great many: without the customer beside them, no other index seems better.
-    query = sa.select(User).where(
-        *mine,
-        User.status == wanted.status
-        if wanted.status
-        else User.status.in_([UserStatus.ACTIVE, UserStatus.SUSPENDED]),
+    query = (
+        sa.select(User)
+        .join(User.welcome)
+        .where(
+            *mine,
+            User.status == wanted.status
+            if wanted.status
+            else User.status.in_([UserStatus.ACTIVE, UserStatus.SUSPENDED]),
+        )
     )
     if wanted.bundle_id is not None:
         query = query.where(User.bundle_id == wanted.bundle_id)
     if wanted.role is not None and few is None:
         query = query.where(User.role == wanted.role)
     if wanted.mailed is not None:
-        query = query.where(User.welcome_state == WelcomeState(wanted.mailed.value))
+        query = query.where(Welcome.state == WelcomeState(wanted.mailed.value))
+        if few is None and not term:
+            query = query.where(Welcome.customer_id == customer.id)
     if wanted.never_signed_in:
         query = query.where(User.last_sign_in_at.is_(None))
     return query

@@ -28,11 +28,11 @@ def welcome(user: User, is_on_its_way: bool = False) -> Markup:
 def _welcome(parts: Parts, user: User, is_on_its_way: bool) -> str:
     if is_on_its_way:
         return parts.pill_text("neutral", "On its way", "clock")
-    if user.welcome_state is WelcomeState.NEVER:
+    if user.welcome.state is WelcomeState.NEVER:
         return '<span class="muted">Never</span>'
-    is_sent = user.welcome_state is WelcomeState.SENT
+    is_sent = user.welcome.state is WelcomeState.SENT
     pill = parts.pill_text("good", "Sent") if is_sent else parts.pill_text("bad", "Failed")
-    return f'<span class="row">{pill} {parts.time_text(user.welcome_at)}</span>'
+    return f'<span class="row">{pill} {parts.time_text(user.welcome.at)}</span>'
 
 
 def rows(

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based"),
 ]
 
-EXPRESSION_INDEXES = {"ix_users_by_sign_in", "ix_users_by_welcome_at"}
+EXPRESSION_INDEXES = {"ix_users_by_sign_in", "ix_welcomes_by_time"}
 """SQLite does not say what they index, so that they cannot be compared."""
 
 

@@ -6,13 +6,14 @@ import csv
 import io
 import re
 from datetime import timedelta
+from operator import attrgetter
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 import sqlalchemy as sa
 
 from extensions import db
-from models import AuditEvent, Role, SelectedUser, User, UserStatus, WelcomeState, utcnow
+from models import AuditEvent, Role, SelectedUser, User, UserStatus, Welcome, WelcomeState, utcnow
 from services.paging import encode_cursor
 from tests.support import factories
 from tests.support.pages import Page
@@ -138,10 +139,12 @@ def test_paging_shows_everybody_once_in_order_both_ways(app, alice, sort, order)
     with app.app_context():
         tie = utcnow() - timedelta(days=1)
         some = User.customer_id == 1, User.id % 3 == 0
-        db.session.execute(sa.update(User).where(*some).values(
-            welcome_at=tie, welcome_state="sent", last_sign_in_at=tie, extension="4000"
-        ))  # fmt: skip
-        db.session.commit()
+        db.session.execute(
+            sa.update(User).where(*some).values(last_sign_in_at=tie, extension="4000")
+        )
+        factories.note_welcomes(
+            Welcome.customer_id == 1, Welcome.user_id % 3 == 0, state="sent", at=tie
+        )
     pages, url = [], f"{URL}?sort={sort}&order={order}"
     page = alice.page(url)
     while True:
@@ -153,11 +156,13 @@ def test_paging_shows_everybody_once_in_order_both_ways(app, alice, sort, order)
     assert sorted(seen) == sorted(user_ids(app))
     assert len(seen) == len(set(seen)) == 61
     attribute = {"name": "name_key", "login": "login_key", "email": "email_key",
-                 "extension": "extension", "welcome": "welcome_at",
+                 "extension": "extension", "welcome": "welcome.at",
                  "sign_in": "last_sign_in_at"}[sort]  # fmt: skip
     with app.app_context():
-        users = {user.id: user for user in db.session.query(User).filter_by(customer_id=1)}
-    keys = [(_earliest(getattr(users[each], attribute)), each) for each in seen]
+        value_of = attrgetter(attribute)
+        users = db.session.query(User).filter_by(customer_id=1)
+        values = {user.id: _earliest(value_of(user)) for user in users}
+    keys = [(values[each], each) for each in seen]
     assert keys == sorted(keys, reverse=order == "desc")
     for earlier in reversed(pages[:-1]):
         page = press(alice, page, "page-prev")
@@ -194,17 +199,18 @@ def test_search_finds_by_the_start_of_name_surname_login_email_and_extension(app
     ("query", "condition"),
     [
         ("status=suspended", User.status == UserStatus.SUSPENDED),
-        ("mailed=never", User.welcome_state == WelcomeState.NEVER),
-        ("mailed=failed", User.welcome_state == WelcomeState.FAILED),
+        ("mailed=never", User.welcome.has(state=WelcomeState.NEVER)),
+        ("mailed=failed", User.welcome.has(state=WelcomeState.FAILED)),
         ("signed_in=never", User.last_sign_in_at.is_(None)),
     ],
 )
 def test_a_filter_shows_whom_it_names_and_a_chip_that_removes_it(app, alice, query, condition):
     with app.app_context():
-        db.session.execute(sa.update(User).where(User.customer_id == 1, User.id % 5 == 0).values(
-            welcome_state="failed", welcome_at=utcnow(), last_sign_in_at=utcnow()
-        ))  # fmt: skip
-        db.session.commit()
+        some = User.customer_id == 1, User.id % 5 == 0
+        db.session.execute(sa.update(User).where(*some).values(last_sign_in_at=utcnow()))
+        factories.note_welcomes(
+            Welcome.customer_id == 1, Welcome.user_id % 5 == 0, state="failed", at=utcnow()
+        )
     page = alice.page(f"{URL}?{query}&size=100")
     assert ids_on(page) == user_ids(app, condition)
     chip = page.one("button", class_="as-link chip")

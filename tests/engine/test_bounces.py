@@ -56,7 +56,7 @@ def test_a_mail_that_comes_back_finds_its_delivery(
         assert rows[lost.email].state is DeliveryState.BOUNCED
         assert counters(mailing_id) == {"sent": 2, "bounced": 1}
         user = db.session.get_one(User, lost.id)
-        assert user.welcome_state is WelcomeState.FAILED
+        assert user.welcome.state is WelcomeState.FAILED
         # Promise 2 is about what our server accepted: its password goes on working.
         assert passwords.verify(user.password_hash, passwords_in(mail)[0])
         # And promise 5: what came back carried both passwords, and neither is kept.

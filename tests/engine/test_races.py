@@ -332,7 +332,7 @@ def test_a_reader_who_proves_a_welcome_mail_has_been_mailed(users: list[User]) -
     expire(held)
     sign_ins.sign_in(users[0].login, held.deliveries[0].credentials.portal)
     user = db.session.get_one(User, users[0].id, populate_existing=True)
-    assert user.welcome_state is WelcomeState.SENT
+    assert user.welcome.state is WelcomeState.SENT
 
 
 # --- Reset links ---------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_all_of_it_is_told_once_and_in_one_piece() -> None:
     assert come_back(delivery_id) is BounceOutcome.RECORDED
     delivery = read_again(delivery_id)
     assert counters(delivery.mailing_id) == {"bounced": 1}
-    assert delivery.user.welcome_state is WelcomeState.FAILED
+    assert delivery.user.welcome.state is WelcomeState.FAILED
     (event,) = events()
     assert (event.actor_login, event.actor_id) == ("system", None)
     assert event.customer_id == find_customer("CQ001").id
@@ -168,9 +168,9 @@ def test_an_older_mail_that_comes_back_says_nothing_of_the_newer() -> None:
     older, newer = send_welcome(user), send_welcome(user)
     come_back(older, lambda to: dsns.postfix(to, status="5.2.2", words="552 full"))
     assert read_again(older).state is DeliveryState.BOUNCED
-    assert read_again(older).user.welcome_state is WelcomeState.SENT
+    assert read_again(older).user.welcome.state is WelcomeState.SENT
     come_back(newer)
-    assert read_again(newer).user.welcome_state is WelcomeState.FAILED
+    assert read_again(newer).user.welcome.state is WelcomeState.FAILED
 
 
 def test_a_mail_of_another_kind_says_nothing_of_the_welcome_mail() -> None:
@@ -181,7 +181,7 @@ def test_a_mail_of_another_kind_says_nothing_of_the_welcome_mail() -> None:
     come_back(delivery_id)
     delivery = read_again(delivery_id)
     assert delivery.state is DeliveryState.BOUNCED
-    assert delivery.user.welcome_state is WelcomeState.SENT
+    assert delivery.user.welcome.state is WelcomeState.SENT
 
 
 def test_the_address_that_bounced_is_suppressed_not_one_that_the_user_has_since() -> None:
@@ -405,7 +405,7 @@ def test_a_write_that_fails_in_the_middle_leaves_nothing(monkeypatch: pytest.Mon
     delivery = read_again(delivery_id)
     assert delivery.state is DeliveryState.SENT
     assert (delivery.mailing.sent, delivery.mailing.bounced) == (1, 0)
-    assert delivery.user.welcome_state is WelcomeState.SENT
+    assert delivery.user.welcome.state is WelcomeState.SENT
 
 
 @one_database

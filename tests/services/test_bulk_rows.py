@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from extensions import db
-from models import Delivery, LocalPlatformAccount, User, WelcomeState, table_of
+from models import Delivery, LocalPlatformAccount, User, UserStatus, Welcome, WelcomeState, table_of
 from services import breaths
 from services.bulk_rows import update_rows, upsert_rows
 from tests.support.factories import actor_for, find_customer, make_user
@@ -52,23 +52,39 @@ def test_each_row_gets_its_own_values(users: list[User]) -> None:
     ids = [user.id for user in users]
     times = [NOW if number % 2 else LATER for number in range(len(ids))]
 
-    count = update(User, ("last_name", "welcome_at"), list(zip(ids, AWKWARD, times, strict=True)))
+    count = update(
+        User, ("last_name", "last_sign_in_at"), list(zip(ids, AWKWARD, times, strict=True))
+    )
 
     assert count == len(ids)
-    found = values_of(User, ids, "last_name", "welcome_at")
+    found = values_of(User, ids, "last_name", "last_sign_in_at")
     assert found == list(zip(AWKWARD, times, strict=True))
 
 
 def test_values_that_all_rows_share_are_written_to_all(users: list[User]) -> None:
     ids = [user.id for user in users]
     rows = [(each, AWKWARD[0], True, NOW, f"hash {each}") for each in ids]
-    columns = ("last_name", "must_change_password", "welcome_at", "password_hash")
+    columns = ("last_name", "must_change_password", "last_sign_in_at", "password_hash")
 
-    count = update(User, columns, rows, same={"welcome_state": WelcomeState.FAILED})
+    count = update(User, columns, rows, same={"status": UserStatus.SUSPENDED})
 
     assert count == len(ids)
-    found = values_of(User, ids, *columns, "welcome_state")
-    assert found == [(*row[1:], WelcomeState.FAILED) for row in rows]
+    found = values_of(User, ids, *columns, "status")
+    assert found == [(*row[1:], UserStatus.SUSPENDED) for row in rows]
+
+
+@pytest.mark.parametrize("alike", [False, True], ids=["own", "alike"])
+def test_rows_are_found_by_whatever_their_key_is(users: list[User], alike: bool) -> None:
+    ids = [user.id for user in users]
+    times = [NOW if alike or number % 2 else LATER for number in range(len(ids))]
+    rows = list(zip(ids[1:], times[1:], strict=True))
+
+    assert update(Welcome, ("at",), rows, same={"state": WelcomeState.SENT}) == len(rows)
+
+    db.session.rollback()
+    found = [(each.welcome.state, each.welcome.at) for each in users]
+    assert found[0] == (WelcomeState.NEVER, None)
+    assert found[1:] == [(WelcomeState.SENT, at) for at in times[1:]]
 
 
 @pytest.mark.parametrize("value", [None, "same"], ids=["empty", "same"])
@@ -103,16 +119,16 @@ def test_only_rows_that_still_have_the_given_values_change(users: list[User], al
         User,
         ("last_name",),
         [(each, "Lee" if alike else f"Lee {each}") for each in ids],
-        same={"welcome_at": NOW},
+        same={"last_sign_in_at": NOW},
         computed={"extension": "extension || '7'"},
         where={"first_name": "Ann"},
     )
 
     assert count == 3
-    changed = values_of(User, ids[:3], "last_name", "welcome_at")
+    changed = values_of(User, ids[:3], "last_name", "last_sign_in_at")
     assert changed == [("Lee" if alike else f"Lee {each}", NOW) for each in ids[:3]]
     assert all(each.endswith("7") for (each,) in values_of(User, ids[:3], "extension"))
-    assert all(each != NOW for (each,) in values_of(User, ids[3:], "welcome_at"))
+    assert all(each != NOW for (each,) in values_of(User, ids[3:], "last_sign_in_at"))
 
 
 def test_bytes_are_written_as_they_are(users: list[User]) -> None:

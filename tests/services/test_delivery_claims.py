@@ -227,7 +227,7 @@ def test_results_of_a_worker_whose_claim_expired_are_not_recorded(
     assert not end_with(zombie, outcome, code=250, skip_reason=None)
     assert [(row.state, row.seal, row.attempts) for row in rows_of(mailing_id)] == before
     assert counters(mailing_id) == {"queued": len(users)}
-    assert fresh(users[0]).welcome_state is WelcomeState.NEVER
+    assert fresh(users[0]).welcome.state is WelcomeState.NEVER
     assert signs_in(users[0], OLD)
 
 
@@ -384,7 +384,7 @@ def test_a_mixed_chunk_is_counted_and_wiped_row_by_row(users: list[User]) -> Non
     assert released.seal is not None
     assert not released.in_doubt
     assert released.attempts == 0
-    states = [fresh(user).welcome_state for user in users]
+    states = [fresh(user).welcome.state for user in users]
     assert states[:2] == [WelcomeState.SENT, WelcomeState.FAILED]
     assert states[2:4] == [WelcomeState.NEVER, WelcomeState.NEVER]
     assert db.session.scalars(sa.select(DeliveryClaim)).all() == []

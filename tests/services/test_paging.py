@@ -6,6 +6,7 @@ import base64
 import json
 import random
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from extensions import db
 from models import User, fold
-from models.users import never_first
+from models.base import never_first
 from services.paging import Page, decode_cursor, encode_cursor, keyset_page
 from services.users import UserFilter, UserSort, list_users
 from tests.support.factories import actor_for, make_customer, make_user
@@ -151,13 +152,13 @@ _COLUMNS: dict[UserSort, str] = {
     UserSort.LOGIN: "login_key",
     UserSort.EMAIL: "email_key",
     UserSort.EXTENSION: "extension",
-    UserSort.WELCOME: "welcome_at",
+    UserSort.WELCOME: "welcome.at",
     UserSort.SIGN_IN: "last_sign_in_at",
 }
 
 
 def last_key(sort: UserSort, user_id: int) -> tuple[Any, int]:
-    value = getattr(db.session.get_one(User, user_id), _COLUMNS[sort])
+    value = attrgetter(_COLUMNS[sort])(db.session.get_one(User, user_id))
     never = datetime(1970, 1, 1, tzinfo=UTC)
     return (never if value is None else value), user_id
 

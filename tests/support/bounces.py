@@ -12,10 +12,19 @@ import sqlalchemy as sa
 from flask import Flask
 
 from extensions import db, get_settings
-from models import Delivery, DeliveryState, Mailing, MailingState, User, WelcomeState, utcnow
+from models import (
+    Delivery,
+    DeliveryState,
+    Mailing,
+    MailingState,
+    User,
+    Welcome,
+    WelcomeState,
+    utcnow,
+)
 from services.bounce_addresses import BounceAddresses
 from services.bounce_listener import serve
-from tests.support.factories import actor_for, find_customer, make_user
+from tests.support.factories import actor_for, find_customer, make_user, note_welcomes
 from tests.support.promises import start_welcome
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
@@ -37,12 +46,7 @@ def send_welcome(user: User | None = None, *, admin: str = ADMIN, web_id: str = 
         .where(Mailing.id == mailing_id)
         .values(sent=1, queued=0, state=MailingState.FINISHED, finished_at=now)
     )
-    db.session.execute(
-        sa.update(User)
-        .where(User.id == user.id)
-        .values(welcome_state=WelcomeState.SENT, welcome_at=now)
-    )
-    db.session.commit()
+    note_welcomes(Welcome.user_id == user.id, state=WelcomeState.SENT, at=now)
     return delivery_id
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +23,8 @@ from models import (
     Role,
     TemplateKind,
     User,
+    Welcome,
+    WelcomeState,
     fold,
     utcnow,
 )
@@ -83,6 +85,7 @@ def make_profile(customer: Customer, *permissions: str, **changes: Any) -> Permi
 def make_user(customer: Customer | None = None, **changes: Any) -> User:
     """A user of `customer` (or staff, when the role says so) with a chosen `password`.
 
+    `welcome_state` and `welcome_at` say how the last welcome mail to him ended.
     A supervisor has a profile without any permission, unless another `profile_id` is given.
     """
     number = next(_numbers)
@@ -98,13 +101,28 @@ def make_user(customer: Customer | None = None, **changes: Any) -> User:
     }
     if values["role"] is Role.SUPERVISOR and customer and "profile_id" not in values:
         values["profile_id"] = make_profile(customer).id
+    welcomed = {name: values.pop(f"welcome_{name}", None) for name in ("state", "at")}
     if (password := values.pop("password", None)) is not None:
         values["password_hash"] = passwords.hash_generated(password)
     values.setdefault("login_key", fold(values["login"]))
     values.setdefault("email_key", fold(values["email"]))
     values.setdefault("name_key", fold(f"{values['first_name']} {values['last_name']}"))
     values.setdefault("surname_key", fold(values["last_name"]))
-    return save(User(**values))
+    user = save(User(**values))
+    if any(welcomed.values()):
+        note_welcomes(Welcome.user_id == user.id, **welcomed)
+    return user
+
+
+def note_welcomes(
+    *conditions: sa.ColumnElement[bool],
+    state: WelcomeState | str | None,
+    at: datetime | None = None,
+) -> None:
+    """Have the last welcome mails to these users have ended so; without `state` they were sent."""
+    values = {"state": WelcomeState(state or WelcomeState.SENT), "at": at}
+    db.session.execute(sa.update(Welcome).where(*conditions).values(values))
+    db.session.commit()
 
 
 def make_template(

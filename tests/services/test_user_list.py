@@ -1,0 +1,105 @@
+"""The users' list costs the same however many users a customer has, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from extensions import db
+from models import Customer, Role, User, Welcome, WelcomeState, table_of, utcnow
+from services.bulk_rows import load_rows
+from services.users import Mailed, UserFilter, UserSort, list_users
+from tests.support.factories import actor_for, make_customer, note_welcomes
+
+MANY = 4000
+SIZE = 25
+_COLUMNS = ("customer_id", "role", "login", "login_key", "name_key", "extension", "created_at")
+LISTS = [
+    *(UserFilter(sort=sort, descending=turned) for sort in UserSort for turned in (False, True)),
+    *(UserFilter(mailed=mailed) for mailed in Mailed),
+    UserFilter(mailed=Mailed.FAILED, descending=True),
+]
+
+
+@pytest.fixture
+def crowded(app_context: Flask) -> Customer:
+    """A customer beside another of the same size, with a few failed welcomes and many sent."""
+    now = utcnow()
+    customers = [make_customer(), make_customer()]
+    for customer in customers:
+        rows = (
+            (customer.id, Role.USER, key, key, f"name {number:05}", f"{number}", now)
+            for number in range(MANY)
+            if (key := f"{customer.id}-{number}")
+        )
+        with db.engine.begin() as connection:
+            load_rows(connection, table_of(User), _COLUMNS, rows)
+    note_welcomes(Welcome.user_id % 3 == 0, state=WelcomeState.SENT, at=now)
+    note_welcomes(Welcome.user_id % 100 == 1, state=WelcomeState.FAILED, at=now)
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if connection.dialect.name == "postgresql":  # SQLite is to find its way without.
+            connection.exec_driver_sql("ANALYZE users, welcomes")
+    return customers[0]
+
+
+@contextmanager
+def noted() -> Iterator[list[tuple[str, Any]]]:
+    """Statements about users as they are sent, with their values."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, statement: str, values: Any, *_rest: object) -> None:
+        if "FROM users" in statement:
+            asked.append((statement, values))
+
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        sa.event.remove(db.engine, "before_cursor_execute", note)
+
+
+def ask(customer: Customer, wanted: UserFilter) -> list[tuple[str, Any]]:
+    """The statements behind the list's first two pages."""
+    actor = actor_for("landlord@foyer.example")
+    with noted() as asked:
+        page = list_users(actor, customer, wanted, size=SIZE)
+        if page.next:
+            list_users(actor, customer, wanted, size=SIZE, cursor=page.next)
+    assert len(page.rows) == SIZE
+    return [each for each in asked if "LIMIT" in each[0]]
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_sqlite_sorts_no_users_and_walks_through_none(crowded: Customer) -> None:
+    for wanted in LISTS:
+        for statement, values in ask(crowded, wanted):
+            with db.engine.connect() as connection:
+                found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                plan = [each.detail for each in found]
+            assert not [each for each in plan if "TEMP B-TREE" in each], (wanted, plan)
+            assert not [each for each in plan if each.startswith("SCAN")], (wanted, plan)
+
+
+@pytest.mark.parametrize("engine_name", ["postgresql"])
+def test_postgresql_looks_at_about_as_many_rows_as_it_shows(crowded: Customer) -> None:
+    for wanted in LISTS:
+        for statement, values in ask(crowded, wanted):
+            with db.engine.connect() as connection:
+                explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+                (plan,) = connection.exec_driver_sql(explain, values).scalar_one()
+            looked_at = sum(rows_looked_at(plan["Plan"]))
+            assert looked_at <= 3 * (SIZE + 1) + 10, (wanted, looked_at, plan)
+
+
+def rows_looked_at(node: dict[str, Any]) -> Iterator[float]:
+    """Of users and welcomes; the customer's bundles and profiles are few."""
+    if node.get("Relation Name") in {"users", "welcomes"}:
+        removed = node.get("Rows Removed by Filter", 0)
+        yield (node["Actual Rows"] + removed) * node["Actual Loops"]
+    for each in node.get("Plans", ()):
+        yield from rows_looked_at(each)
