@@ -32,6 +32,7 @@ from benchmarks.parts import (
 )
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.records import Finding, Row, Verdict
+from benchmarks.sinks import find_smtp_source
 from config import SettingsError
 
 RESULTS = ROOT / "var" / "bench"
@@ -40,6 +41,7 @@ Part = Callable[[Bench], None]
 
 INTERLEAVED: dict[str, tuple[Part, ...]] = {
     "bare": (rates.bare,),
+    "source": (rates.bare, rates.source),
     "engine-sqlite": (rates.bare, rates.engine_sqlite),
     "engine-postgresql": (rates.bare, rates.engine_postgresql),
     "plain-sqlite": (rates.bare_plain, rates.plain_sqlite),
@@ -52,7 +54,7 @@ INTERLEAVED: dict[str, tuple[Part, ...]] = {
 """What each of these parts does every round; what several of them need is done once a round."""
 
 TOGETHER: tuple[tuple[Part, ...], ...] = (
-    (rates.rival, rates.engine_sqlite, rates.bare, rates.engine_postgresql),
+    (rates.rival, rates.engine_sqlite, rates.bare, rates.source, rates.engine_postgresql),
     (rates.plain_sqlite, rates.bare_plain, rates.plain_postgresql),
     (rates.far,),
     (steady.steady_sqlite,),
@@ -131,7 +133,10 @@ def _read(arguments: Sequence[str]) -> tuple[list[Row], Sizes, argparse.Namespac
             if not 1 <= value <= 1_000_000:
                 raise BenchmarkError(f"--{name} is {value}. Write a number from 1 to 1000000.")
             sizes = dataclasses.replace(sizes, **{name: value})
-    wanted = options.rows.split(",") if options.rows else known
+    if options.rows:
+        wanted = options.rows.split(",")
+    else:
+        wanted = [name for name in known if name != "source" or find_smtp_source()]
     if unknown := [name for name in wanted if name not in known]:
         raise BenchmarkError(f"There is no row {unknown[0]!r}. The rows are: {', '.join(known)}.")
     return [row for row in ROWS if row.name in wanted], sizes, options

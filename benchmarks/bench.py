@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.bare import load_mails
 from benchmarks.installations import Installation, open_installation
 from benchmarks.processes import python, run
 from benchmarks.records import Records, Sample
 from benchmarks.rival import Way
-from benchmarks.sinks import Sink, bulk_sink, scripted_sink, settled_count
+from benchmarks.sinks import HOST, Sink, bulk_sink, scripted_sink, settled_count
 
 BULK_CUSTOMER = "BULK"
 _SAMPLE_CUSTOMER = "SAMPLE"
@@ -119,6 +121,19 @@ class Bench:
         accepted = settled_count(sink, before + count) - before
         faults = [f"{accepted:,} of {count:,} arrived"] if accepted != count else []
         self.records.add(series, count / json.loads(report)["seconds"], faults=faults)
+
+    def send_by_source(self, series: str, sink: Sink, source: str, sessions: int) -> None:
+        """Record what Postfix's smtp-source reaches: one text of the same mean length, no more."""
+        count = self.sizes.recipients
+        mails = load_mails(self.mails())
+        length = round(sum(len(message) for *_, message in mails) / len(mails))
+        options = ["-s", str(sessions), "-m", str(count), "-l", str(length)]
+        before, started = sink.accepted(), time.perf_counter()
+        run([source, *options, f"{HOST}:{sink.port}"], os.environ)
+        seconds = time.perf_counter() - started
+        accepted = settled_count(sink, before + count) - before
+        faults = [f"{accepted:,} of {count:,} arrived"] if accepted != count else []
+        self.records.add(series, count / seconds, faults=faults, length=length)
 
     def send_bulk(
         self, series: str, installation: Installation, sink: Sink, customer: str, **changes: str

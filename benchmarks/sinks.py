@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.processes import BenchmarkError, Program, python, wait_until
 
 HOST = "127.0.0.1"
-_PLACES = ("/usr/sbin/smtp-sink", "/usr/lib/postfix/sbin/smtp-sink", "/usr/local/sbin/smtp-sink")
+_PLACES = ("/usr/sbin", "/usr/lib/postfix/sbin", "/usr/local/sbin")
 _COUNTED = re.compile(rb"mesg=(\d+)\r")
 
 
@@ -31,8 +31,17 @@ def find_smtp_sink() -> str | None:
     wanted = os.environ.get("SMTP_SINK", "").strip()
     if wanted and not os.access(wanted, os.X_OK):
         raise BenchmarkError(f"SMTP_SINK is {wanted!r}, and that is no program.")
-    found = wanted or shutil.which("smtp-sink")
-    return found or next((place for place in _PLACES if os.access(place, os.X_OK)), None)
+    return wanted or _find("smtp-sink")
+
+
+def find_smtp_source() -> str | None:
+    """The path of Postfix's smtp-source, which is installed with its smtp-sink."""
+    return _find("smtp-source")
+
+
+def _find(name: str) -> str | None:
+    places = (f"{place}/{name}" for place in _PLACES)
+    return shutil.which(name) or next((each for each in places if os.access(each, os.X_OK)), None)
 
 
 class Sink(ABC):

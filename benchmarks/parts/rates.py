@@ -13,8 +13,10 @@ from benchmarks.installations import WORKERS
 from benchmarks.processes import BenchmarkError, python, run
 from benchmarks.records import Records, Row
 from benchmarks.rival import Way
-from benchmarks.sinks import scripted_sink, settled_count
+from benchmarks.sinks import find_smtp_source, scripted_sink, settled_count
 
+SESSIONS = 4
+PLAIN_CONNECTIONS = 4
 FAR_SECONDS = 0.02
 FAR_CONNECTIONS = 8
 _FAR_CUSTOMER = "FAR"
@@ -23,6 +25,14 @@ _FAR_CUSTOMER = "FAR"
 def bare(bench: Bench) -> None:
     """The unit: a connection of smtplib that sends ready-made bytes."""
     bench.send_bare("bare", bench.sink())
+
+
+def source(bench: Bench) -> None:
+    """What two cores can send and take here when nothing has to be made, kept or recorded."""
+    path = find_smtp_source()
+    if path is None:
+        raise BenchmarkError("smtp-source is not installed; it comes with Postfix.")
+    bench.send_by_source("source", bench.sink(), path, SESSIONS)
 
 
 def engine_sqlite(bench: Bench) -> None:
@@ -41,13 +51,22 @@ def bare_plain(bench: Bench) -> None:
 
 
 def plain_sqlite(bench: Bench) -> None:
-    sink = bench.sink(pipelining=False)
-    bench.send_bulk("plain-sqlite", bench.installation("sqlite"), sink, BULK_CUSTOMER)
+    _send_plain(bench, "sqlite")
 
 
 def plain_postgresql(bench: Bench) -> None:
-    sink = bench.sink(pipelining=False)
-    bench.send_bulk("plain-postgresql", bench.installation("postgresql"), sink, BULK_CUSTOMER)
+    _send_plain(bench, "postgresql")
+
+
+def _send_plain(bench: Bench, engine: str) -> None:
+    """Where each mail takes four round trips, more connections have more of them at once."""
+    bench.send_bulk(
+        f"plain-{engine}",
+        bench.installation(engine),
+        bench.sink(pipelining=False),
+        BULK_CUSTOMER,
+        DELIVERY_CONNECTIONS=str(PLAIN_CONNECTIONS),
+    )
 
 
 def rival(bench: Bench) -> None:
@@ -135,6 +154,14 @@ def _about_rival(records: Records) -> str:
     return f"{per_second(records.median('post-office'))}; {way}"
 
 
+def _about_source(records: Records) -> str:
+    length = records.detail("source", "length")
+    return (
+        f"{per_second(records.median('source'))}; {SESSIONS} sessions, {length:,.0f} bytes a mail, "
+        "no PIPELINING, nothing rendered, kept or recorded"
+    )
+
+
 def per_second(rate: float) -> str:
     return f"{rate:,.0f} mails/s"
 
@@ -143,11 +170,15 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f} ×"
 
 
-def _beside(name: str, title: str, unit: str, limit: float) -> Row:
-    """A row for a rate that is judged by its ratio to a unit."""
+def _beside(name: str, title: str, unit: str, limit: float, connections: int | None = None) -> Row:
+    """A row for a rate that is judged by its ratio to a unit.
+
+    `connections` are those per worker where they are not what the settings say.
+    """
 
     def note(records: Records) -> str:
-        return f"{per_second(records.median(name))}, unit {per_second(records.median(unit))}"
+        rates = f"{per_second(records.median(name))}, unit {per_second(records.median(unit))}"
+        return f"{rates}; {WORKERS} × {connections} connections" if connections else rates
 
     return Row(
         name=name,
@@ -171,11 +202,30 @@ ROWS = (
         evaluate=lambda records: records.median("bare"),
         shown=per_second,
     ),
+    Row(
+        name="source",
+        title="For comparison: Postfix's own smtp-source, in C ÷ unit",
+        part="source",
+        series=("source", "bare"),
+        evaluate=lambda records: records.ratio("source", "bare"),
+        shown=times,
+        note=_about_source,
+    ),
     _beside("engine-sqlite", "Bulk welcome mail, two workers, SQLite ÷ unit", "bare", 2.5),
     _beside("engine-postgresql", "The same on PostgreSQL ÷ unit", "bare", 2.0),
-    _beside("plain-sqlite", "To a sink without PIPELINING, SQLite ÷ unit there", "bare-plain", 1.0),
     _beside(
-        "plain-postgresql", "The same without PIPELINING on PostgreSQL ÷ unit", "bare-plain", 1.0
+        "plain-sqlite",
+        "To a sink without PIPELINING, SQLite ÷ unit there",
+        "bare-plain",
+        1.0,
+        PLAIN_CONNECTIONS,
+    ),
+    _beside(
+        "plain-postgresql",
+        "The same without PIPELINING on PostgreSQL ÷ unit",
+        "bare-plain",
+        1.0,
+        PLAIN_CONNECTIONS,
     ),
     Row(
         name="post-office",

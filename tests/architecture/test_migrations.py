@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 
 from extensions import db
+from models import User, Welcome, WelcomeState
 from services.health import MIGRATIONS, find_faults
+from tests.support.factories import make_customer, make_user, note_welcomes
 
 pytestmark = [
     pytest.mark.empty_database,
@@ -77,6 +80,31 @@ def test_a_migration_can_be_taken_back_and_made_again(app_context: Flask) -> Non
     upgrade()
     assert find_faults() == []
     assert differences() == []
+
+
+def test_how_welcome_mails_ended_comes_along_and_goes_back(app_context: Flask) -> None:
+    customer = make_customer()
+    users = [make_user(customer) for _ in range(3)]
+    ids = [user.id for user in users]
+    at = datetime(2026, 11, 1, 12, 30, 15, 123456, tzinfo=UTC)
+    note_welcomes(Welcome.user_id == ids[0], state=WelcomeState.SENT, at=at)
+    note_welcomes(Welcome.user_id == ids[1], state=WelcomeState.FAILED, at=at)
+    found = sa.select(Welcome.state, Welcome.at).order_by(Welcome.user_id)
+    expected = [(WelcomeState.SENT, at), (WelcomeState.FAILED, at), (WelcomeState.NEVER, None)]
+    assert db.session.execute(found).all() == expected
+    db.session.remove()
+    downgrade(revision="0012")
+    with db.engine.connect() as connection:
+        states = "SELECT welcome_state FROM users ORDER BY id"
+        assert list(connection.scalars(sa.text(states))) == ["sent", "failed", "never"]
+    upgrade()
+    assert db.session.execute(found).all() == expected
+    assert make_user(customer).welcome.state is WelcomeState.NEVER
+    user = db.session.get_one(User, ids[0])
+    user.name_key = "another"
+    db.session.commit()
+    db.session.refresh(user.welcome)
+    assert user.welcome.name_key == "another"
 
 
 def test_history_has_one_head_and_one_root() -> None:

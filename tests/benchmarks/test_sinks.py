@@ -34,6 +34,21 @@ def test_a_bulk_sink_counts_and_offers_what_it_was_told(
         assert settled_count(sink, 30) == 30
 
 
+def test_postfix_own_client_is_looked_for_where_programs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "_PLACES", (str(tmp_path / "sbin"),))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert sinks.find_smtp_source() is None
+    for folder in ("sbin", "bin"):
+        program = tmp_path / folder / "smtp-source"
+        program.parent.mkdir()
+        program.write_text("")
+        assert sinks.find_smtp_source() != str(program), "it cannot be run"
+        program.chmod(0o755)
+        assert sinks.find_smtp_source() == str(program)
+
+
 def test_the_scripted_sink_keeps_mails_and_notes_who_got_what(tmp_path: Path) -> None:
     with scripted_sink(tmp_path, keep=True) as sink:
         with smtplib.SMTP(HOST, sink.port) as client:
