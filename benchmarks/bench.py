@@ -127,7 +127,7 @@ class Bench:
         count = self.sizes.recipients
         mails = load_mails(self.mails())
         length = round(sum(len(message) for *_, message in mails) / len(mails))
-        options = ["-s", str(sessions), "-m", str(count), "-l", str(length)]
+        options = ["-d", "-s", str(sessions), "-m", str(count), "-l", str(length)]
         before, started = sink.accepted(), time.perf_counter()
         run([source, *options, f"{HOST}:{sink.port}"], os.environ)
         seconds = time.perf_counter() - started

@@ -143,9 +143,10 @@ def _record(connection: sa.Connection, claim: Claim, results: list[Result]) -> b
         delivery = each.delivery
         pending = None if delivery.id in proved else delivery.pending_hash
         sent.add(_said(each), delivery.user_id, pending)
+    # All of users before any of their welcomes, or two at once could wait for one another.
+    _keep_what_may_have_arrived(connection, grouped, proved)
     _end_as_sent(connection, job, claim.token, sent, now)
     _update_others(connection, claim, grouped, now)
-    _keep_what_may_have_arrived(connection, grouped, proved)
     if job.is_told:
         ended = (Outcome.SENT, Outcome.FAILED, Outcome.SKIPPED)
         note_ended(connection, [each.delivery.id for name in ended for each in grouped[name]])

@@ -259,8 +259,9 @@ def _promote_pending(user: User, password: str) -> bool:
             .values(queued=Mailing.queued - 1, sent=Mailing.sent + 1)
         )
         end_mailing_if_done(connection, match.mailing_id)
-    _note_welcome(user, match.mailing_id)
     _adopt_hash(user, match.pending_hash)
+    db.session.flush()  # Users before their welcomes, as where results are recorded.
+    _note_welcome(user, match.mailing_id)
     return True
 
 

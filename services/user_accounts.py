@@ -327,7 +327,7 @@ def _load(customer: Customer, user_id: int) -> User:
             User.customer_id == customer.id,
             User.status != UserStatus.DELETED,
         )
-        .options(joinedload(User.bundle), selectinload(User.profile))
+        .options(joinedload(User.bundle), joinedload(User.welcome), selectinload(User.profile))
         .execution_options(populate_existing=True)
     )
     if found is None:

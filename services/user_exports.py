@@ -13,7 +13,7 @@ from services.actors import Actor, Permission
 from services.audit_events import record_event
 from services.csv_export import as_text
 from services.user_import_columns import FIELDS, ROLE_WORDS
-from services.users import UserFilter, matching
+from services.users import UserFilter, matching, order_by_name
 
 _CHUNK = 1000
 
@@ -68,36 +68,39 @@ def export_users(
         detail={"selected": len(selected)} if selected else {"filtered": wanted.is_filtered},
     )
     db.session.commit()
-    query = matching(customer, wanted)
+    query, order = matching(customer, wanted), order_by_name(wanted)
     if selected:
+        order = order_by_name(UserFilter())
         query = (
             sa.select(User)
             .join(User.welcome)
             .where(User.customer_id == customer.id, User.id.in_(selected))
         )
-    return _export_rows(query)
+    return _export_rows(query, order)
 
 
-def _export_rows(query: sa.Select[tuple[User]]) -> Iterator[tuple[str, ...]]:
+def _export_rows(
+    query: sa.Select[tuple[User]], order: tuple[sa.ColumnElement[str], sa.ColumnElement[int]]
+) -> Iterator[tuple[str, ...]]:
     rows = (
-        query.with_only_columns(*_COLUMNS, User.name_key, User.id)
+        query.with_only_columns(*_COLUMNS, *order)
         .outerjoin(Bundle, Bundle.id == User.bundle_id)
         .outerjoin(PermissionProfile, PermissionProfile.id == User.profile_id)
-        .order_by(User.name_key, User.id)
+        .order_by(*order)
         .limit(_CHUNK)
     )
     place: tuple[Any, ...] | None = None
     while True:
         following = rows
         if place is not None:
-            following = rows.where(sa.tuple_(User.name_key, User.id) > sa.tuple_(*place))
+            following = rows.where(sa.tuple_(*order) > sa.tuple_(*place))
         with db.engine.connect() as connection:
             found = connection.execute(following).all()
         for row in found:
             yield tuple(map(_cell, row[: len(_COLUMNS)]))
         if len(found) < _CHUNK:
             return
-        place = (sa.literal(found[-1].name_key), sa.literal(found[-1].id))
+        place = tuple(map(sa.literal, found[-1][len(_COLUMNS) :]))
 
 
 def _cell(value: Any) -> str:

@@ -383,7 +383,8 @@ class Slice:
             for row, verdict in zip(rows, verdicts, strict=True)
         ]
         connection = db.session.connection()
-        _analyse_grown(connection, _USERS, imported.added, len(added))
+        for table in (_USERS, table_of(Welcome)):
+            _analyse_grown(connection, table, imported.added, len(added))
         update_rows(connection, _ROWS, ("state", "faults", "user_id"), results)
         counted = _count([each for _, each, _, _ in results])
         _change(connection, imported.id, {**counted, state: counted.get(state, 0) - len(rows)})

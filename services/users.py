@@ -117,11 +117,12 @@ def list_users(
     column, value_of = _SORTS[wanted.sort]
     row_id: sa.ColumnElement[int] = User.id.expression
     query = matching(customer, wanted)
-    if wanted.sort is UserSort.WELCOME:
+    if wanted.sort is UserSort.NAME:
+        column, row_id = order_by_name(wanted)
+    elif wanted.sort is UserSort.WELCOME:
         row_id = Welcome.user_id.expression
-        query = query.where(Welcome.customer_id == customer.id)
-    elif wanted.sort is UserSort.NAME and wanted.mailed is not None:
-        column, row_id = Welcome.name_key.expression, Welcome.user_id.expression
+        if not _finds_few(customer, wanted):
+            query = query.where(Welcome.customer_id == customer.id)
 
     def key_of(user: User) -> tuple[Any, int]:
         value = value_of(user)
@@ -150,6 +151,15 @@ def _parse_time(raw: str) -> datetime:
         raise ValueError("beyond what a time can be") from None
 
 
+def order_by_name(
+    wanted: UserFilter,
+) -> tuple[sa.ColumnElement[str], sa.ColumnElement[int]]:
+    """The columns of `matching` that order it by name, in the table whose index has that order."""
+    if wanted.mailed is not None:
+        return Welcome.name_key.expression, Welcome.user_id.expression
+    return User.name_key.expression, User.id.expression
+
+
 def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
     """The users that a filter shows, joined to their welcomes, in no order."""
     term = fold(wanted.search)
@@ -176,11 +186,16 @@ def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
         query = query.where(User.role == wanted.role)
     if wanted.mailed is not None:
         query = query.where(Welcome.state == WelcomeState(wanted.mailed.value))
-        if few is None and not term:
+        if not _finds_few(customer, wanted):
             query = query.where(Welcome.customer_id == customer.id)
     if wanted.never_signed_in:
         query = query.where(User.last_sign_in_at.is_(None))
     return query
+
+
+def _finds_few(customer: Customer, wanted: UserFilter) -> bool:
+    """Whether ids that were looked up say who is meant, and no index of the customer should."""
+    return bool(fold(wanted.search)) or _few(customer, wanted) is not None
 
 
 def _few(customer: Customer, wanted: UserFilter) -> sa.Select[int] | None:

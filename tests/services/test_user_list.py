@@ -13,6 +13,7 @@ from flask import Flask
 from extensions import db
 from models import Customer, Role, User, Welcome, WelcomeState, table_of, utcnow
 from services.bulk_rows import load_rows
+from services.user_exports import export_users
 from services.users import Mailed, UserFilter, UserSort, list_users
 from tests.support.factories import actor_for, make_customer, note_welcomes
 
@@ -74,15 +75,49 @@ def ask(customer: Customer, wanted: UserFilter) -> list[tuple[str, Any]]:
     return [each for each in asked if "LIMIT" in each[0]]
 
 
+def plan_of(statement: str, values: Any) -> list[str]:
+    """How SQLite goes about it."""
+    with db.engine.connect() as connection:
+        found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        return [each.detail for each in found]
+
+
 @pytest.mark.parametrize("engine_name", ["sqlite"])
 def test_sqlite_sorts_no_users_and_walks_through_none(crowded: Customer) -> None:
     for wanted in LISTS:
         for statement, values in ask(crowded, wanted):
-            with db.engine.connect() as connection:
-                found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
-                plan = [each.detail for each in found]
+            plan = plan_of(statement, values)
             assert not [each for each in plan if "TEMP B-TREE" in each], (wanted, plan)
             assert not [each for each in plan if each.startswith("SCAN")], (wanted, plan)
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+@pytest.mark.parametrize("sort", UserSort)
+def test_sqlite_sorts_the_few_that_a_search_finds(crowded: Customer, sort: UserSort) -> None:
+    for mailed in (None, Mailed.NEVER):
+        wanted = UserFilter(search="name 000", mailed=mailed, sort=sort)
+        for statement, values in ask(crowded, wanted):
+            plan = plan_of(statement, values)
+            led = [each for each in plan if "users USING" in each or "welcomes USING" in each]
+            by_id = [each for each in led if "INTEGER PRIMARY KEY" in each]
+            looked_up = [each for each in led if ">?" in each and "<?" in each]
+            assert len(led) == len(by_id) + len(looked_up), (wanted, plan)
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+@pytest.mark.parametrize("mailed", [None, *Mailed])
+def test_an_export_is_in_the_order_of_an_index(crowded: Customer, mailed: Mailed | None) -> None:
+    actor, wanted = actor_for("landlord@foyer.example"), UserFilter(mailed=mailed)
+    with noted() as asked:
+        rows = list(export_users(actor, crowded, wanted))
+    names = [row[2] for row in rows]
+    assert names == sorted(names, key=lambda login: int(login.split("-")[1]))
+    assert len(names) > SIZE
+    leading = "ix_users_by_name" if mailed is None else "ix_welcomes_by_state"
+    for statement, values in asked:
+        plan = plan_of(statement, values)
+        assert leading in " ".join(plan), plan
+        assert not [each for each in plan if "TEMP B-TREE" in each], plan
 
 
 @pytest.mark.parametrize("engine_name", ["postgresql"])
