@@ -82,6 +82,7 @@ KEPT = {
     ("user_imports", "behalf_id"),
     ("attachments", "created_by_id"),
     ("users", "customer_id"),
+    ("welcomes", "user_id"),  # The database has its name go with the user's.
     # Of the provider's staff and of prospects.
     ("staff_invitations", "user_id"),
     ("user_groups", "user_id"),
@@ -487,6 +488,16 @@ def test_every_table_that_refers_to_users_or_customers_is_thought_of(app_context
     }
     done_by = {each for each in refers if each[1].endswith("_by_id") or each[1] == "actor_id"}
     assert refers - done_by - handled - KEPT == set()
+
+
+def test_a_name_goes_from_the_users_welcome_too(app_context: Flask) -> None:
+    customer = make_closing()
+    user = make_user(customer, first_name="Ada", last_name="Lovelace")
+    assert user.welcome.name_key == "ada lovelace"
+    close(customer)
+    finish(customer)
+    db.session.expire_all()
+    assert db.session.get_one(User, user.id).welcome.name_key == ""
 
 
 def test_other_customers_keep_everything(app_context: Flask) -> None:
