@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.bare import load_mails
 from benchmarks.installations import Installation, open_installation
@@ -112,28 +113,31 @@ class Bench:
 
     def send_bare(self, series: str, sink: Sink) -> None:
         """Record what one bare smtplib connection reaches at `sink`."""
-        count = self.sizes.recipients
-        before = sink.accepted()
+        count, before = self.sizes.recipients, sink.accepted()
         report = run(
             python("-m", "benchmarks.bare", str(sink.port), str(count), str(self.mails())),
             os.environ,
         )
-        accepted = settled_count(sink, before + count) - before
-        faults = [f"{accepted:,} of {count:,} arrived"] if accepted != count else []
-        self.records.add(series, count / json.loads(report)["seconds"], faults=faults)
+        self._add_arrived(series, sink, before, json.loads(report)["seconds"])
 
     def send_by_source(self, series: str, sink: Sink, source: str, sessions: int) -> None:
         """Record what Postfix's smtp-source reaches: one text of the same mean length, no more."""
-        count = self.sizes.recipients
         mails = load_mails(self.mails())
         length = round(sum(len(message) for *_, message in mails) / len(mails))
-        options = ["-d", "-s", str(sessions), "-m", str(count), "-l", str(length)]
+        # With -d the sessions stay open; otherwise each mail would pay for one.
+        options = ["-d", "-s", str(sessions), "-m", str(self.sizes.recipients), "-l", str(length)]
         before, started = sink.accepted(), time.perf_counter()
         run([source, *options, f"{HOST}:{sink.port}"], os.environ)
-        seconds = time.perf_counter() - started
+        self._add_arrived(series, sink, before, time.perf_counter() - started, length=length)
+
+    def _add_arrived(
+        self, series: str, sink: Sink, before: int, seconds: float, **details: Any
+    ) -> None:
+        """Record a rate, with a fault unless every mail arrived since the sink had `before`."""
+        count = self.sizes.recipients
         accepted = settled_count(sink, before + count) - before
         faults = [f"{accepted:,} of {count:,} arrived"] if accepted != count else []
-        self.records.add(series, count / seconds, faults=faults, length=length)
+        self.records.add(series, count / seconds, faults=faults, **details)
 
     def send_bulk(
         self, series: str, installation: Installation, sink: Sink, customer: str, **changes: str

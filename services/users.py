@@ -164,7 +164,8 @@ def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
     """The users that a filter shows, joined to their welcomes, in no order."""
     term = fold(wanted.search)
     few = _few(customer, wanted)
-    mine = [User.customer_id == customer.id] if few is None and not term else []
+    finds_few = _finds_few(customer, wanted)
+    mine = [] if finds_few else [User.customer_id == customer.id]
     if few is not None:
         mine.append(User.id.in_(few))
     if term:
@@ -186,7 +187,7 @@ def matching(customer: Customer, wanted: UserFilter) -> sa.Select[tuple[User]]:
         query = query.where(User.role == wanted.role)
     if wanted.mailed is not None:
         query = query.where(Welcome.state == WelcomeState(wanted.mailed.value))
-        if not _finds_few(customer, wanted):
+        if not finds_few:
             query = query.where(Welcome.customer_id == customer.id)
     if wanted.never_signed_in:
         query = query.where(User.last_sign_in_at.is_(None))

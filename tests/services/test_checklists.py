@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from services.checklists import Task, make_checklist
 from services.errors import Forbidden
 from tests.support.factories import actor_for, make_bundle, make_customer, make_user, note_welcomes
 from tests.support.parameters import typed
+from tests.support.statements import noted_statements
 
 OPERATOR = "operator@foyer.example"
 
@@ -125,20 +124,6 @@ def test_the_overview_is_for_those_who_may_see_users(customer: Customer) -> None
 MANY = 20_000
 
 
-@contextmanager
-def noted() -> Iterator[list[tuple[str, Any]]]:
-    asked: list[tuple[str, Any]] = []
-
-    def note(_c: object, _cursor: object, statement: str, values: object, *_rest: object) -> None:
-        asked.append((statement, values))
-
-    sa.event.listen(db.engine, "before_cursor_execute", note)
-    try:
-        yield asked
-    finally:
-        sa.event.remove(db.engine, "before_cursor_execute", note)
-
-
 def rows_read(statement: str, values: Any) -> int:
     """Rows of users and their welcomes that PostgreSQL visits for a statement."""
     with db.engine.connect() as connection:
@@ -185,7 +170,7 @@ def look(customer: Customer, operator: Actor) -> None:
 def test_the_page_visits_few_users_however_many_there_are(
     crowded: Customer, operator: Actor
 ) -> None:
-    with noted() as asked:
+    with noted_statements() as asked:
         look(crowded, operator)
     visited = {statement: rows_read(statement, values) for statement, values in asked}
     assert sum(visited.values()) < 1.2 * COUNT_CAP, visited
@@ -193,7 +178,7 @@ def test_the_page_visits_few_users_however_many_there_are(
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
 def test_the_page_finds_users_by_index(crowded: Customer, operator: Actor) -> None:
-    with noted() as asked:
+    with noted_statements() as asked:
         look(crowded, operator)
     with db.engine.connect() as connection:
         plans = {
@@ -211,6 +196,6 @@ def test_the_page_finds_users_by_index(crowded: Customer, operator: Actor) -> No
 
 
 def test_the_page_asks_a_bounded_number_of_questions(customer: Customer, operator: Actor) -> None:
-    with noted() as asked:
+    with noted_statements() as asked:
         look(customer, operator)
     assert len(asked) <= 8

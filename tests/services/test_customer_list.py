@@ -16,7 +16,7 @@ from services import customer_bundles, customer_states, customers, groups
 from services.actors import Actor
 from services.customers import CustomerFilter, CustomerSort, CustomerState
 from services.errors import Forbidden
-from tests.services.test_customers import fill, plans_of, statements
+from tests.services.test_customers import fill, plans_of
 from tests.support.factories import (
     actor_for,
     make_bundle,
@@ -25,6 +25,7 @@ from tests.support.factories import (
     make_user,
     save,
 )
+from tests.support.statements import noted_statements
 
 LANDLORD = "landlord@foyer.example"
 EVERYTHING = Actor(user_id=None, login="x", role=Role.LANDLORD, all_groups=True)
@@ -287,7 +288,7 @@ def test_every_part_of_a_page_is_read_by_an_index(
         wanted = {"bundle_id": bundle.id}
     with db.engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")
-    with statements() as asked:
+    with noted_statements() as asked:
         page = customers.list_customers(actor, CustomerFilter(**wanted), size=25)
         if page.next:
             customers.list_customers(actor, CustomerFilter(**wanted), size=25, cursor=page.next)
@@ -308,7 +309,7 @@ def test_a_page_of_twenty_groups_looks_at_few_rows(app_context: Flask) -> None:
         fill(group, 300)
     with db.engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")
-    with statements() as asked:
+    with noted_statements() as asked:
         customers.list_customers(operator_of(*mine), CustomerFilter(), size=25)
     (statement, values) = next(each for each in asked if "UNION ALL" in each[0])
     with db.engine.connect() as connection:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from services import customers
 from services.actors import Actor
 from services.errors import Forbidden
 from tests.support.factories import make_customer, make_group
+from tests.support.statements import noted_statements
 
 ACTOR = Actor.from_credential(1, "reader", [ApiScope.READ], all_groups=True)
 
@@ -179,20 +178,6 @@ def fill(group: Group, number: int) -> None:
     db.session.commit()
 
 
-@contextmanager
-def statements() -> Iterator[list[tuple[str, Any]]]:
-    asked: list[tuple[str, Any]] = []
-
-    def note(_c: object, _cursor: object, statement: str, values: object, *_rest: object) -> None:
-        asked.append((statement, values))
-
-    sa.event.listen(db.engine, "before_cursor_execute", note)
-    try:
-        yield asked
-    finally:
-        sa.event.remove(db.engine, "before_cursor_execute", note)
-
-
 def plans_of(asked: list[tuple[str, Any]]) -> str:
     explain = "EXPLAIN" if db.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
     with db.engine.connect() as connection:
@@ -229,7 +214,7 @@ def test_each_list_is_read_by_its_indexes(
     fill(make_group(), 4000)
     with db.engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")
-    with statements() as asked:
+    with noted_statements() as asked:
         first = customers.list_group(ACTOR, group, size=25, **wanted)
         assert len(first.rows) == (0 if "status" in wanted else 25)
         if first.next:

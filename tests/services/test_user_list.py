@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from flask import Flask
 
 from extensions import db
@@ -16,6 +14,7 @@ from services.bulk_rows import load_rows
 from services.user_exports import export_users
 from services.users import Mailed, UserFilter, UserSort, list_users
 from tests.support.factories import actor_for, make_customer, note_welcomes
+from tests.support.statements import noted_statements
 
 MANY = 4000
 SIZE = 25
@@ -48,26 +47,10 @@ def crowded(app_context: Flask) -> Customer:
     return customers[0]
 
 
-@contextmanager
-def noted() -> Iterator[list[tuple[str, Any]]]:
-    """Statements about users as they are sent, with their values."""
-    asked: list[tuple[str, Any]] = []
-
-    def note(_c: object, _cursor: object, statement: str, values: Any, *_rest: object) -> None:
-        if "FROM users" in statement:
-            asked.append((statement, values))
-
-    sa.event.listen(db.engine, "before_cursor_execute", note)
-    try:
-        yield asked
-    finally:
-        sa.event.remove(db.engine, "before_cursor_execute", note)
-
-
 def ask(customer: Customer, wanted: UserFilter) -> list[tuple[str, Any]]:
     """The statements behind the list's first two pages."""
     actor = actor_for("landlord@foyer.example")
-    with noted() as asked:
+    with noted_statements("FROM users") as asked:
         page = list_users(actor, customer, wanted, size=SIZE)
         if page.next:
             list_users(actor, customer, wanted, size=SIZE, cursor=page.next)
@@ -108,7 +91,7 @@ def test_sqlite_sorts_the_few_that_a_search_finds(crowded: Customer, sort: UserS
 @pytest.mark.parametrize("mailed", [None, *Mailed])
 def test_an_export_is_in_the_order_of_an_index(crowded: Customer, mailed: Mailed | None) -> None:
     actor, wanted = actor_for("landlord@foyer.example"), UserFilter(mailed=mailed)
-    with noted() as asked:
+    with noted_statements("FROM users") as asked:
         rows = list(export_users(actor, crowded, wanted))
     names = [row[2] for row in rows]
     assert names == sorted(names, key=lambda login: int(login.split("-")[1]))
