@@ -28,6 +28,7 @@ from models import (
     TemplateKind,
     User,
     UserStatus,
+    Welcome,
     WelcomeState,
     fold,
 )
@@ -332,6 +333,35 @@ def test_a_reader_who_proves_a_welcome_mail_has_been_mailed(users: list[User]) -
     expire(held)
     sign_ins.sign_in(users[0].login, held.deliveries[0].credentials.portal)
     user = db.session.get_one(User, users[0].id, populate_existing=True)
+    assert user.welcome.state is WelcomeState.SENT
+
+
+@pytest.mark.parametrize("engine_name", ["postgresql"])
+def test_a_reader_who_waits_for_his_row_does_not_hold_his_welcome_meanwhile(
+    app_context: Flask, users: list[User]
+) -> None:
+    """Results are recorded in the same order; in another, two could wait for one another."""
+    held, user_id, login = must_claim(start(users[:1])), users[0].id, users[0].login
+    expire(held)
+    password = held.deliveries[0].credentials.portal
+    db.session.rollback()
+    with db.engine.begin() as other:
+        # As an UPDATE of his password holds it.
+        his_row = sa.select(User.id).where(User.id == user_id)
+        other.execute(his_row.with_for_update(key_share=True))
+        reader = in_thread(app_context, lambda: sign_ins.sign_in(login, password))
+        waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        for _ in range(200):
+            with db.engine.connect() as connection:
+                if connection.scalar(waiting):
+                    break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("the reader does not wait")
+        his = sa.select(Welcome.user_id).where(Welcome.user_id == user_id)
+        assert other.scalar(his.with_for_update(nowait=True)) == user_id
+    reader.join()
+    user = db.session.get_one(User, user_id, populate_existing=True)
     assert user.welcome.state is WelcomeState.SENT
 
 
