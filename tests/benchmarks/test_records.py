@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import plot, report
-from benchmarks.parts.steady import Curve
+from benchmarks.parts.steady import Curve, ends_of_line
 from benchmarks.records import Records, Row, Verdict
 
 
@@ -90,3 +90,17 @@ def test_the_rate_of_a_part_of_a_mailing_is_read_from_its_arrivals() -> None:
     assert curve.rate(0.1, 0.2) == pytest.approx(100)
     assert curve.rate(0.8, 0.9) == pytest.approx(50)
     assert curve.rate(0.0, 1.0) == pytest.approx(200 / 3)
+
+
+def test_the_tenths_of_a_mailing_lie_between_its_margins() -> None:
+    """One mail a second, but for the first and the last twentieth."""
+    points = [(0.0, 0), (10.0, 50), *((10.0 + at, 50 + at) for at in range(1, 901))]
+    curve = Curve([*points, (1910.0, 1000)])
+    assert curve.tenths(0.05) == pytest.approx([1.0] * 10)
+
+
+def test_a_line_is_not_turned_by_a_few_slow_tenths() -> None:
+    falling = [1000.0 - 10 * at for at in range(10)]
+    assert ends_of_line(falling) == pytest.approx((1000, 910))
+    disturbed = [500.0, *falling[1:6], 700.0, *falling[7:]]
+    assert ends_of_line(disturbed) == pytest.approx((1000, 910), rel=0.03)
