@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import combinations
-from statistics import median
+from statistics import linear_regression
 
 from benchmarks.bench import Bench
 from benchmarks.records import Records, Row
@@ -44,17 +43,14 @@ class Curve:
 
 
 def ends_of_line(values: Sequence[float]) -> tuple[float, float]:
-    """Where a line through evenly spaced values begins and ends.
+    """Where the straight line through evenly spaced values begins and ends.
 
-    The line of Theil and Sen, which a few values far from the others do not turn: on a shared
-    machine any tenth may be a fifth slower than its neighbours, the first and the last included.
+    All of them count, because on a shared machine any tenth may be a fifth slower than its
+    neighbours, the first and the last included.
     """
-    points = list(enumerate(values))
-    slope = median(
-        (after - before) / (y - x) for (x, before), (y, after) in combinations(points, 2)
-    )
-    start = median(value - slope * at for at, value in points)
-    return start, start + slope * (len(values) - 1)
+    places = range(len(values))
+    slope, start = linear_regression(places, values)
+    return start, start + slope * places[-1]
 
 
 @contextmanager
