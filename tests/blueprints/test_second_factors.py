@@ -60,7 +60,7 @@ def set_up_app(client: CheckingClient) -> tuple[str, list[str]]:
     """The key of an app, and the recovery codes that were shown."""
     assert client.submit(f"{FACTORS}/app/new").location == f"{FACTORS}/app"
     secret = key_on(client.page(f"{FACTORS}/app"))
-    response = client.submit(f"{FACTORS}/app", {"code": code_of(secret, steps=-1)})
+    response = client.submit(f"{FACTORS}/app", {"code": code_of(secret)})
     codes = CODE.findall(response.text)
     return secret, codes
 
@@ -108,7 +108,7 @@ def test_an_app_is_set_up_and_asked_from_then_on(
     wrong = operator.submit(f"{FACTORS}/app", {"code": "000000"})
     assert wrong.status_code == 422
     assert "This code is wrong." in wrong.text
-    done = operator.submit(f"{FACTORS}/app", {"code": code_of(secret, steps=-1)})
+    done = operator.submit(f"{FACTORS}/app", {"code": code_of(secret)})
     codes = CODE.findall(done.text)
     assert done.status_code == 200
     assert len(set(codes)) == 10
@@ -123,7 +123,8 @@ def test_an_app_is_set_up_and_asked_from_then_on(
     assert not is_in(client)
     page = client.page(response.location)
     assert page.one("input", name="code").get("autocomplete") == "one-time-code"
-    data = {"code": f" {code_of(secret)[:3]} {code_of(secret)[3:]} ", "next": "/sp/commands"}
+    code = code_of(secret, steps=1)
+    data = {"code": f" {code[:3]} {code[3:]} ", "next": "/sp/commands"}
     assert client.submit(STEP, data).location == "/sp/commands"
     assert is_in(client)
     with app.app_context():
@@ -154,7 +155,7 @@ def test_half_a_sign_in_opens_nothing(
     enter(client)
     with client.session_transaction() as session:
         before = session["second_step"]
-    client.submit(STEP, {"code": code_of(secret)})
+    client.submit(STEP, {"code": code_of(secret, steps=1)})
     with client.session_transaction() as session:
         assert "second_step" not in session
         assert session["sign_in"] not in {before, half}
@@ -171,7 +172,7 @@ def test_half_a_sign_in_ends_with_ten_minutes_and_with_the_password(
             sa.update(PendingSignIn).values(created_at=utcnow() - timedelta(minutes=10))
         )
         db.session.commit()
-    response = client.submit(STEP, {"code": code_of(secret)})
+    response = client.submit(STEP, {"code": code_of(secret, steps=1)})
     assert response.location == "/login"
     assert "This sign-in took too long." in client.get("/login").text
     enter(client)
@@ -179,7 +180,7 @@ def test_half_a_sign_in_ends_with_ten_minutes_and_with_the_password(
         hashed = find_user(ADMIN).password_hash
         find_user(OPERATOR).password_hash = f"{hashed}x"
         db.session.commit()
-    assert client.submit(STEP, {"code": code_of(secret)}).location == "/login"
+    assert client.submit(STEP, {"code": code_of(secret, steps=1)}).location == "/login"
     assert not is_in(client)
 
 
@@ -187,7 +188,7 @@ def test_a_code_works_once_whoever_has_seen_it(
     sign_in_as: SignInAs, client: CheckingClient, app: Flask
 ) -> None:
     secret, _ = set_up_app(sign_in_as(OPERATOR))
-    code = code_of(secret)
+    code = code_of(secret, steps=1)
     enter(client)
     client.submit(STEP, {"code": code})
     assert is_in(client)
@@ -283,10 +284,10 @@ def test_another_app_takes_the_place_of_the_first_when_it_is_confirmed(
     second = key_on(operator.page(f"{FACTORS}/app"))
     enter(client)
     assert client.submit(STEP, {"code": code_of(second)}).status_code == 422
-    done = operator.submit(f"{FACTORS}/app", {"code": code_of(second, steps=-1)})
+    done = operator.submit(f"{FACTORS}/app", {"code": code_of(second)})
     assert done.status_code == 303, "codes that are kept already are shown anew"
     assert client.submit(STEP, {"code": code_of(first)}).status_code == 422
-    assert client.submit(STEP, {"code": code_of(second)}).status_code == 303
+    assert client.submit(STEP, {"code": code_of(second, steps=1)}).status_code == 303
 
 
 # --- Proving once more who one is ----------------------------------------------------------------

@@ -27,6 +27,8 @@ LANDLORD = "landlord@foyer.example"
 NEW_PASSWORD = "quiet harbour lantern"
 
 _STATUS = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
+# Who leaves a page ends what it was asking for. (An answer that fails says `htmx:sendError`.)
+_LEFT = re.compile(r"htmx:(afterRequest|sendAbort), ")
 
 # Patient enough for a machine that does something else besides.
 expect.set_options(timeout=15_000)
@@ -55,6 +57,8 @@ class Person:
     def _note_console(self, message: ConsoleMessage) -> None:
         status = _STATUS.match(message.text)
         if status and status.group(1) in self._expected:
+            return
+        if _LEFT.match(message.text):
             return
         if message.type in {"error", "warning", "assert"}:
             where = path_of(message.page.url) if message.page else "?"

@@ -46,7 +46,7 @@ def set_up(user: User, at: float | None = None) -> tuple[str, list[str]]:
     second_factors.begin_app(user)
     setup = second_factors.find_setup(user)
     assert setup is not None
-    code = code_of(setup.secret, at=at, steps=-1)
+    code = code_of(setup.secret, at=at)
     codes = second_factors.confirm_app(actor_for(user.login), user, code)
     return setup.secret, codes or []
 
@@ -58,7 +58,7 @@ def begin(login: str = OPERATOR) -> str:
 
 
 def test_the_code_before_and_after_count_each_once(operator: User, clock: list[float]) -> None:
-    secret, _ = set_up(operator, clock[0])
+    secret, _ = set_up(operator, clock[0] - 30)
     for steps, accepted in ((-2, False), (2, False), (0, True), (-1, False), (1, True), (1, False)):
         code = code_of(secret, at=clock[0], steps=steps)
         try:
@@ -73,7 +73,7 @@ def test_the_code_before_and_after_count_each_once(operator: User, clock: list[f
 
 
 def test_the_code_that_confirmed_does_not_sign_in(operator: User, clock: list[float]) -> None:
-    secret, _ = set_up(operator, clock[0])
+    secret, _ = set_up(operator, clock[0] - 30)
     with pytest.raises(InvalidInput, match="has been used"):
         second_factors.check_code(operator, code_of(secret, at=clock[0], steps=-1))
 
@@ -83,7 +83,7 @@ def test_of_two_at_once_with_one_code_one_gets_in(app: Flask, with_recovery: boo
     with app.app_context():
         secret, codes = set_up(find_user(OPERATOR))
         tokens = [begin(), begin()]
-    code = codes[0] if with_recovery else code_of(secret)
+    code = codes[0] if with_recovery else code_of(secret, steps=1)
     barrier = threading.Barrier(2)
     ends: list[str] = []
 
@@ -110,7 +110,7 @@ def test_of_two_at_once_with_one_code_one_gets_in(app: Flask, with_recovery: boo
 
 
 def test_a_sign_in_is_finished_once(operator: User, clock: list[float]) -> None:
-    secret, codes = set_up(operator, clock[0])
+    secret, codes = set_up(operator, clock[0] - 30)
     token = begin()
     second_steps.finish_with_code(token, code_of(secret, at=clock[0]))
     with pytest.raises(Conflict):
@@ -123,7 +123,7 @@ def test_a_sign_in_that_is_finished_at_this_moment_is_not_finished_again(
     operator: User, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two ways at once: the second has seen it before the first was through."""
-    secret, codes = set_up(operator, clock[0])
+    secret, codes = set_up(operator, clock[0] - 30)
     token = begin()
     seen = sign_ins.find_pending(token)
     second_steps.finish_with_code(token, code_of(secret, at=clock[0]))
@@ -136,7 +136,7 @@ def test_a_sign_in_that_is_finished_at_this_moment_is_not_finished_again(
 def test_the_time_of_the_sign_in_is_that_of_its_second_step(
     operator: User, clock: list[float]
 ) -> None:
-    secret, _ = set_up(operator, clock[0])
+    secret, _ = set_up(operator, clock[0] - 30)
     token = begin()
     db.session.expire_all()
     assert find_user(OPERATOR).last_sign_in_at is None
@@ -159,7 +159,7 @@ def test_half_a_sign_in_ends_when_its_person_is_barred(operator: User, how: str)
         sign_ins.end_sessions_of(operator)
     db.session.commit()
     with pytest.raises(Conflict):
-        second_steps.finish_with_code(token, code_of(secret))
+        second_steps.finish_with_code(token, code_of(secret, steps=1))
     assert db.session.scalars(sa.select(SignInSession)).all() == []
 
 

@@ -28,7 +28,11 @@ _FLAG = AuthenticatorData.FLAG
 
 
 def code_of(secret: str, *, steps: int = 0, at: float | None = None) -> str:
-    """The code that an app shows `steps` times 30 seconds from now."""
+    """The code that an app shows `steps` times 30 seconds from now.
+
+    Tests set an app up by the code of now and sign in by the next: each counts for half a minute
+    at least, however slow the machine is. The one before may end a moment later.
+    """
     key = base64.b32decode(secret.replace(" ", ""))
     now = time.time() if at is None else at
     # SHA-1 is what apps use.
