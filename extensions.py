@@ -38,6 +38,9 @@ _LOOKS_AFTER = 0.025
 """A job begins to look so many seconds after nobody holds its key any more. So it finds what is
 committed within `_ASKED_FOR` of a moment at which it was known to be asked for."""
 
+_LOOKED_THROUGH = 64
+"""As many jobs as a mailing has at most."""
+
 
 class Queues:
     """The named RQ queues of this installation, worked in the order they are listed."""
@@ -65,6 +68,17 @@ class Queues:
     def enqueue(self, name: str, job: str, *args: str | int) -> None:
         """Put `job` (dotted name) with scalar arguments on the queue `name`."""
         self[name].enqueue(job, args=args, job_timeout=300, result_ttl=0, failure_ttl=86_400)
+
+    def holds_other_work(self, job: str, *args: str | int) -> bool:
+        """Whether anything waits on any queue but more of the same `job` with these arguments."""
+        for name in self.NAMES:
+            queue = self[name]
+            if queue.count > _LOOKED_THROUGH:
+                return True
+            waiting = queue.get_jobs(0, _LOOKED_THROUGH)
+            if any((each.func_name, tuple(each.args)) != (job, args) for each in waiting):
+                return True
+        return False
 
     def start_mailing(self, lane: str, mailing_id: int, waiting: int) -> None:
         """Ask workers to look at a mailing with `waiting` deliveries, several where it is large.

@@ -10,10 +10,14 @@ from services import deliveries, webhook_deliveries, welcome_mails
 
 _BEFORE_BULK = Queues.NAMES[: Queues.NAMES.index("webhooks")]
 """What somebody waits for; webhooks can wait until a slice has ended."""
+_DELIVER = "jobs.deliveries.deliver_mailing"
 
 
 def deliver_mailing(mailing_id: int) -> None:
     """Send a mailing's due deliveries for one time slice, and come back for the rest.
+
+    While nothing else waits it goes on at once: to come back costs the connections, what had been
+    claimed and a moment of both cores.
 
     Triggered by the confirmation, by resume and retry, by itself and by the sweep. Idempotent: the
     rows decide what is left. A crash leaves a claim that expires; the sweep then starts this again.
@@ -27,10 +31,14 @@ def deliver_mailing(mailing_id: int) -> None:
     def interrupted() -> bool:
         return lane is Lane.BULK and any(queues[name].count for name in _BEFORE_BULK)
 
-    goes_on = deliveries.deliver_mailing(mailing_id, interrupted)
+    def others_wait() -> bool:
+        webhook_deliveries.start_waiting()
+        return queues.holds_other_work(_DELIVER, mailing_id)
+
+    goes_on = deliveries.deliver_mailing(mailing_id, interrupted, others_wait)
     webhook_deliveries.start_waiting()
     if goes_on:
-        queues.enqueue(lane.value, "jobs.deliveries.deliver_mailing", mailing_id)
+        queues.enqueue(lane.value, _DELIVER, mailing_id)
 
 
 def deliver_waiting(lane: str) -> None:

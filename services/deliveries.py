@@ -57,6 +57,8 @@ _LOOK_SECONDS = 0.25
 """How often a slice asks whether something more urgent waits."""
 _MAILS_PER_CONNECTION = 8
 """Fewer than this are not worth a further connection."""
+_LONGEST_SECONDS = 60.0
+"""For how long a slice goes on while nothing else waits; what it has read once is no older."""
 _SOON_SECONDS = 2.0
 """What is due again within this time is waited for."""
 _DEFERRED_SECONDS = 1.0
@@ -67,10 +69,16 @@ _ATTACHMENT_BYTES_KEPT = 16_000_000
 _LONGEST_ANSWER = 500
 
 
-def deliver_mailing(mailing_id: int, interrupted: Callable[[], bool] = lambda: False) -> bool:
+def deliver_mailing(
+    mailing_id: int,
+    interrupted: Callable[[], bool] = lambda: False,
+    others_wait: Callable[[], bool] = lambda: True,
+) -> bool:
     """Work on a mailing for one time slice; returns whether there is more to do right now.
 
     `interrupted` is asked now and then and ends the slice early, for mailings that go first.
+    `others_wait` is asked when the slice is over; it goes on, for a minute at most, while it says
+    no.
     """
     with db.engine.connect() as connection:
         job = delivery_claims.find_mailing_job(connection, mailing_id)
@@ -82,7 +90,7 @@ def deliver_mailing(mailing_id: int, interrupted: Callable[[], bool] = lambda: F
     settings = get_settings()
     connections = min(settings.delivery_connections, -(-waiting // _MAILS_PER_CONNECTION))
     wires = MailWires(connections, on_acceptance=_note_in_journal)
-    _Slice(job, wires, settings.delivery_slice_seconds, interrupted).run()
+    _Slice(job, wires, settings.delivery_slice_seconds, interrupted, others_wait).run()
     with db.engine.connect() as connection:
         if mail_lines.is_blocked(connection, utcnow()):
             return False
@@ -153,14 +161,21 @@ class _Slice:
     """One time slice of one mailing."""
 
     def __init__(
-        self, job: MailingJob, wires: MailWires, seconds: float, interrupted: Callable[[], bool]
+        self,
+        job: MailingJob,
+        wires: MailWires,
+        seconds: float,
+        interrupted: Callable[[], bool],
+        others_wait: Callable[[], bool],
     ) -> None:
         settings = get_settings()
         self._job = job
         self._wires = wires
         self._seconds = seconds
         self._ends_at = math.inf
+        self._goes_on_until = math.inf
         self._interrupted = interrupted
+        self._others_wait = others_wait
         self._looks_at = 0.0
         self._rates = MailRates.of_lane(job.lane)
         self._largest_chunk = settings.delivery_chunk
@@ -215,8 +230,23 @@ class _Slice:
         if now >= self._looks_at:
             self._looks_at = now + _LOOK_SECONDS
             if self._interrupted():
-                self._ends_at = now
+                self._end()
+        if now >= self._ends_at:
+            if now + self._seconds > self._goes_on_until or self._others_wait():
+                self._end()
+            else:
+                self._begin_anew(now)
         return now >= self._ends_at
+
+    def _end(self) -> None:
+        """For good, whoever may or may not wait."""
+        self._ends_at = self._goes_on_until = 0.0
+
+    def _begin_anew(self, now: float) -> None:
+        """One more slice, which knows of the pace so far, but not for long."""
+        self._ends_at = now + self._seconds
+        self._done = math.ceil(self._done / (now - self._started_at))
+        self._started_at = now - 1.0
 
     # --- The loop ---------------------------------------------------------------------------
 
@@ -225,6 +255,7 @@ class _Slice:
         wires.open()  # However long that takes: the slice begins afterwards.
         self._started_at = time.monotonic()
         self._ends_at = self._started_at + self._seconds
+        self._goes_on_until = self._started_at + _LONGEST_SECONDS
         mails = 0
         while True:
             wait = self._offer_mails()
@@ -343,7 +374,7 @@ class _Slice:
             waits = self._rates.reserve([each.email.rpartition("@")[2] for each in deliveries])
         except RedisError as error:
             log.warning("no ceilings without the queue: %s", type(error).__name__)
-            self._ends_at = 0.0
+            self._end()
             waits = [math.inf] * len(deliveries)
         now = time.monotonic()
         moments = []

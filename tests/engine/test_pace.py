@@ -6,15 +6,18 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from extensions import db
+from extensions import db, queues
+from jobs import deliveries as jobs
 from models import LocalPlatformAccount, User
 from services import deliveries
 from tests.support.claims import counters, rows_of
 from tests.support.factories import actor_for, find_customer, make_user
 from tests.support.promises import check_promises, start_welcome
 from tests.support.smtp_sink import SmtpSink, Stage
+from tests.support.webhooks import make_endpoint, make_message
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
+DELIVER = "jobs.deliveries.deliver_mailing"
 
 
 @pytest.fixture
@@ -83,6 +86,60 @@ def test_what_is_urgent_ends_a_slice_between_two_mails(app_context: Flask, sink:
     assert deliveries.deliver_mailing(mailing_id, interrupted=lambda: len(sink.mails) >= 4)
     assert counters(mailing_id)["sent"] < 30
     assert counters(mailing_id)["sent"] + counters(mailing_id)["queued"] == 60
+
+
+@pytest.mark.parametrize("settings_changes", [{"DELIVERY_SLICE_SECONDS": "0.5"}], indirect=True)
+def test_a_slice_goes_on_until_others_wait(app_context: Flask, sink: SmtpSink) -> None:
+    sink.delay(Stage.END, 0.05)
+    mailing_id = start(200)
+    asked: list[int] = []
+
+    def others_wait() -> bool:
+        asked.append(len(sink.mails))
+        return len(asked) == 3
+
+    assert deliveries.deliver_mailing(mailing_id, others_wait=others_wait)
+    assert len(asked) == 3
+    assert asked[0] < asked[1] < asked[2] <= counters(mailing_id)["sent"] < 200
+    assert len({mail.session for mail in sink.mails}) <= 2, "it connected anew"
+    sink.delay(Stage.END, 0.0)
+    assert not deliveries.deliver_mailing(mailing_id, others_wait=lambda: False)
+    assert counters(mailing_id) == {"sent": 200}
+    assert check_promises(mailing_id, sink) == 0
+
+
+@pytest.mark.parametrize("settings_changes", [{"DELIVERY_SLICE_SECONDS": "0.2"}], indirect=True)
+def test_a_slice_ends_after_a_while_though_nothing_else_waits(
+    app_context: Flask, sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "_LONGEST_SECONDS", 0.7)
+    sink.delay(Stage.END, 0.05)
+    mailing_id = start(200)
+    assert deliveries.deliver_mailing(mailing_id, others_wait=lambda: False)
+    assert 0 < counters(mailing_id)["sent"] < 200
+
+
+@pytest.mark.parametrize("settings_changes", [{"DELIVERY_SLICE_SECONDS": "0.3"}], indirect=True)
+@pytest.mark.parametrize("what", ["another mailing", "a message to a webhook", "more of the same"])
+def test_a_job_makes_room_for_others_but_not_for_its_like(
+    app_context: Flask, sink: SmtpSink, what: str
+) -> None:
+    sink.delay(Stage.END, 0.05)
+    mailing_id = start(60)
+    if what == "another mailing":
+        queues.enqueue("bulk", DELIVER, start(1))
+    elif what == "a message to a webhook":
+        make_message(make_endpoint())
+    else:
+        queues.enqueue("bulk", DELIVER, mailing_id)
+    jobs.deliver_mailing(mailing_id)
+    if what == "more of the same":
+        assert counters(mailing_id) == {"sent": 60}
+        assert queues["bulk"].count == 1
+    else:
+        assert 0 < counters(mailing_id)["sent"] < 60
+        lanes = [each.args for name in queues.NAMES for each in queues[name].jobs]
+        assert [mailing_id] in lanes, "nobody comes back for the rest"
 
 
 def test_a_server_that_takes_one_connection_is_used_with_one(

@@ -278,9 +278,8 @@ def test_a_worker_that_wakes_late_touches_no_password(users: list[User], sink: S
     deliveries.deliver_mailing(start(users[:1]))
     mails = len(sink.mails)
     _, application = passwords_in(sink.mails[-1])
-    slice_ = deliveries._Slice(
-        asleep.mailing, mail_wires.MailWires(1, deliveries._note_in_journal), 5, lambda: False
-    )
+    wires = mail_wires.MailWires(1, deliveries._note_in_journal)
+    slice_ = deliveries._Slice(asleep.mailing, wires, 5, lambda: False, lambda: True)
     chunk = slice_._begin_chunk(asleep)
     assert [result.outcome for result in chunk.results] == [Outcome.RELEASED]
     account = db.session.get_one(LocalPlatformAccount, users[0].id, populate_existing=True)
