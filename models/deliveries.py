@@ -38,11 +38,20 @@ class SkipReason(StrEnum):
 
 
 _QUEUED = sa.text("state = 'queued'")
+_NOT_QUEUED = sa.text("state <> 'queued'")
 _SEALED = sa.text("seal IS NOT NULL")
 UNMAILED = sa.text(
     "application_password_set AND state IN ('bounced', 'failed', 'skipped', 'cancelled')"
 )
 """Ended without a mail, though the application password had been changed."""
+
+
+def in_state(state: DeliveryState) -> sa.ColumnElement[bool]:
+    """Whether a delivery is in a state, in the very words of the index that holds those."""
+    queued: sa.ColumnElement[str] = sa.literal_column("'queued'")
+    if state is DeliveryState.QUEUED:
+        return Delivery.state == queued
+    return sa.and_(Delivery.state == state, Delivery.state != queued)
 
 
 class Delivery(Base):
@@ -52,6 +61,9 @@ class Delivery(Base):
     `pending_hash` the hash of the portal password among them; a sealed row without it belongs to a
     reader who has already signed in with that password. `in_doubt` says that the server may have
     accepted the message although no answer was recorded. `dated_at` is the message's Date.
+
+    Those of a mailing are written in the order of user ids, so that their own ids have the same
+    order.
     """
 
     __tablename__ = "deliveries"
@@ -75,8 +87,14 @@ class Delivery(Base):
         ),
         sa.CheckConstraint("pending_hash IS NULL OR seal IS NOT NULL", name="pending_is_sealed"),
         sa.CheckConstraint("attempts >= 0", name="attempts_not_negative"),
-        sa.Index("ix_deliveries_of_mailing", "mailing_id", "id"),
-        sa.Index("ix_deliveries_by_state", "mailing_id", "state", "id"),
+        sa.Index(
+            "ix_deliveries_in_state",
+            "mailing_id",
+            "state",
+            "user_id",
+            sqlite_where=_NOT_QUEUED,
+            postgresql_where=_NOT_QUEUED,
+        ),
         sa.Index(
             "ix_deliveries_due",
             "mailing_id",

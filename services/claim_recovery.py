@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from extensions import db, get_settings
 from models import Delivery, DeliveryClaim, DeliveryState, Mailing, MailingState, utcnow
+from models.deliveries import in_state
 from services import delivery_journal
 from services.delivery_claims import find_mailing_job, machine_name, worker_name
 from services.delivery_results import PROVED_BY_READER, record_journal
@@ -93,7 +94,7 @@ def _give_back(connection: sa.Connection, token: str, mailing_id: int) -> int:
     """
     held = sa.and_(
         Delivery.mailing_id == mailing_id,
-        Delivery.state == DeliveryState.SENDING,
+        in_state(DeliveryState.SENDING),
         Delivery.claim_token == token,
     )
     arrived = end_deliveries(

@@ -26,7 +26,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from connectors import AccountPassword, Refusal, get_connector
 from connectors.base import ConnectorUnavailable
 from extensions import db, get_settings
-from models import Delivery, DeliveryClaim, Lane, Mailing, MailingState, TemplateKind, utcnow
+from models import (
+    Delivery,
+    DeliveryClaim,
+    DeliveryState,
+    Lane,
+    Mailing,
+    MailingState,
+    TemplateKind,
+    utcnow,
+)
+from models.deliveries import in_state
 from services import (
     claim_recovery,
     delivery_claims,
@@ -118,7 +128,7 @@ def _seconds_until_due(connection: sa.Connection, job: MailingJob) -> float | No
     next_at = connection.scalar(
         sa.select(sa.func.min(Delivery.next_attempt_at)).where(
             Delivery.mailing_id == job.id,
-            Delivery.state == sa.literal_column("'queued'"),
+            in_state(DeliveryState.QUEUED),
             Delivery.next_attempt_at > now,
         )
     )
@@ -560,7 +570,7 @@ def list_unattended(lane: Lane) -> list[int]:
     attended = sa.exists().where(DeliveryClaim.mailing_id == Mailing.id)
     is_due = sa.exists().where(
         Delivery.mailing_id == Mailing.id,
-        Delivery.state == sa.literal_column("'queued'"),  # In the words of the index.
+        in_state(DeliveryState.QUEUED),
         Delivery.next_attempt_at <= utcnow(),
     )
     with db.engine.connect() as connection:

@@ -15,6 +15,7 @@ from models import (
     MailingState,
     utcnow,
 )
+from models.deliveries import in_state
 from models.mailings import COUNTERS
 from services.actors import Actor, Permission
 from services.errors import Conflict
@@ -69,7 +70,7 @@ def retry_failed(actor: Actor, mailing: Mailing) -> int:
     connection = db.session.connection()
     retried = connection.execute(
         sa.update(Delivery)
-        .where(Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.FAILED)
+        .where(Delivery.mailing_id == mailing.id, in_state(DeliveryState.FAILED))
         .values(
             state=DeliveryState.QUEUED,
             attempts=0,

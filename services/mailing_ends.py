@@ -7,6 +7,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from models import Delivery, DeliveryState, Mailing, MailingState, table_of, utcnow
+from models.deliveries import in_state
 from services.webhook_events import end_deliveries
 
 
@@ -20,7 +21,7 @@ def cancel_waiting(connection: sa.Connection, mailing_id: int) -> None:
         sa.select(Delivery.id)
         .where(
             Delivery.mailing_id == mailing_id,
-            Delivery.state == DeliveryState.QUEUED,
+            in_state(DeliveryState.QUEUED),
             Delivery.in_doubt.is_(False),
         )
         .with_for_update(skip_locked=True)

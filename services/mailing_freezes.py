@@ -33,6 +33,7 @@ from models import (
     utcnow,
 )
 from models.base import ID
+from models.deliveries import in_state
 from services.actors import Actor
 from services.audit_events import record_event
 from services.bulk_rows import analyse
@@ -179,12 +180,14 @@ def _first_recent_delivery(
     """
     mailing, delivery, each = aliased(Mailing), aliased(Delivery), aliased(Delivery)
     first = (
-        sa.select(sa.func.min(each.id))
-        # The tuple says the same once more, so that PostgreSQL goes by the mailing, not by ids.
+        sa.select(each.id)
+        # The tuple says the same once more, so that PostgreSQL goes by the mailing, not by users.
         .where(
             each.mailing_id == mailing.id,
-            sa.tuple_(each.mailing_id, each.id) > sa.tuple_(mailing.id, 0),
+            sa.tuple_(each.mailing_id, each.user_id) > sa.tuple_(mailing.id, 0),
         )
+        .order_by(each.user_id)
+        .limit(1)
         .correlate(mailing)
         .scalar_subquery()
     )
@@ -213,27 +216,27 @@ def _freeze_recipients(
     now = utcnow()
     since, mailings_since = _recent_since()
     by_command = mailing.command_run_id is not None
-    db.session.connection().execute(
-        _freeze_statement(audience, include_recent=include_recent, by_command=by_command),
-        {
-            **values,
-            "mailing": mailing.id,
-            "now": now,
-            **({} if include_recent else {"template": template_id, "since": since}),
-            **({} if include_recent else {"mailings_since": mailings_since}),
-            **({"run": mailing.command_run_id} if by_command and not include_recent else {}),
-        },
+    total = (
+        db.session.connection()
+        .execute(
+            _freeze_statement(audience, include_recent=include_recent, by_command=by_command),
+            {
+                **values,
+                "mailing": mailing.id,
+                "now": now,
+                **({} if include_recent else {"template": template_id, "since": since}),
+                **({} if include_recent else {"mailings_since": mailings_since}),
+                **({"run": mailing.command_run_id} if by_command and not include_recent else {}),
+            },
+            execution_options={"preserve_rowcount": True},
+        )
+        .rowcount
     )
-    counts = dict(
-        db.session.execute(
-            sa.select(Delivery.state, sa.func.count())
-            .where(Delivery.mailing_id == mailing.id)
-            .group_by(Delivery.state)
-        ).all()
+    skipped = sa.select(sa.func.count()).where(
+        Delivery.mailing_id == mailing.id, in_state(DeliveryState.SKIPPED)
     )
-    mailing.queued = counts.get(DeliveryState.QUEUED, 0)
-    mailing.skipped = counts.get(DeliveryState.SKIPPED, 0)
-    mailing.total = mailing.queued + mailing.skipped
+    mailing.skipped = db.session.scalars(skipped).one()
+    mailing.total, mailing.queued = total, total - mailing.skipped
     if mailing.total >= _MANY:
         analyse(db.session.connection(), table_of(Delivery))
     if not mailing.queued:
@@ -279,12 +282,17 @@ def _freeze_statement(audience: Audience, *, include_recent: bool, by_command: b
     of_mailing = sa.select(MailingCustomer.customer_id).where(
         MailingCustomer.mailing_id == mailing_id
     )
-    source = recipients_of(
-        audience,
-        User.customer_id.in_(of_mailing),
-        include_recent=include_recent,
-        by_command=by_command,
-    ).subquery()
+    source = (
+        recipients_of(
+            audience,
+            User.customer_id.in_(of_mailing),
+            include_recent=include_recent,
+            by_command=by_command,
+        )
+        # In here, it keeps PostgreSQL from working the reasons out twice.
+        .order_by(User.id)
+        .subquery()
+    )
     return sa.insert(table_of(Delivery)).from_select(
         [
             "mailing_id",
@@ -308,7 +316,7 @@ def _freeze_statement(audience: Audience, *, include_recent: bool, by_command: b
             sa.literal(0),
             now,
             now,
-        ).order_by(source.c.user_id),
+        ),
         include_defaults=False,
     )
 
@@ -382,7 +390,7 @@ def _replace_statement() -> sa.Update:
         sa.update(deliveries)
         .where(
             deliveries.c.mailing_id == sa.bindparam("which", type_=ID),
-            deliveries.c.state == DeliveryState.QUEUED,
+            in_state(DeliveryState.QUEUED),
             deliveries.c.in_doubt.is_(False),
             is_ours,
         )

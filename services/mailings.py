@@ -24,19 +24,28 @@ from models import (
     MailingCustomer,
     SkipReason,
     User,
+    table_of,
     utcnow,
 )
-from models.deliveries import UNMAILED
+from models.deliveries import UNMAILED, in_state
 from services.actors import Actor, Permission, groups_of
 from services.audit_events import record_event
 from services.bulk_rows import among
 from services.csv_export import as_text
 from services.errors import Forbidden, NotFound
-from services.paging import Page, Strand, bounded_page, keyset_page, parse_id_key
+from services.paging import (
+    Page,
+    Strand,
+    bounded_page,
+    keyset_page,
+    parse_id_key,
+    parse_time_key,
+)
 
 SCAN_CAP = 2000
 """Mailings that are looked at for one page of who is limited to groups."""
 
+_DELIVERIES = table_of(Delivery)
 _WITH_AUTHOR = (
     joinedload(Mailing.template_version).joinedload(EmailTemplateVersion.template),
     joinedload(Mailing.created_by),
@@ -64,9 +73,19 @@ def list_mailings(
 ) -> Page[Mailing]:
     """A page of the customer's mailings, newest first, with template and author loaded."""
     actor.require(Permission.MAILINGS_READ)
-    return _page_by_id(
-        sa.select(Mailing).where(Mailing.customer_id == customer.id).options(*_WITH_AUTHOR),
-        Mailing,
+    query = sa.select(Mailing).where(Mailing.customer_id == customer.id)
+    return _page_of_mailings(query, size, cursor)
+
+
+def _page_of_mailings(query: sa.Select[Mailing], size: int, cursor: str) -> Page[Mailing]:
+    row_id = Mailing.id.expression
+    return keyset_page(
+        lambda wanted: db.session.scalars(wanted).all(),
+        query.options(*_WITH_AUTHOR),
+        key=row_id,
+        row_id=row_id,
+        key_of=lambda row: (row.id, row.id),
+        parse_key=parse_id_key,
         descending=True,
         size=size,
         cursor=cursor,
@@ -109,8 +128,7 @@ def list_staff_mailings(actor: Actor, *, size: int = 25, cursor: str = "") -> Pa
     """
     _require_staff(actor)
     if actor.all_groups:
-        query = sa.select(Mailing).options(*_WITH_AUTHOR)
-        return _page_by_id(query, Mailing, descending=True, size=size, cursor=cursor)
+        return _page_of_mailings(sa.select(Mailing), size, cursor)
     row_id = Mailing.id.expression
     return bounded_page(
         lambda wanted: db.session.execute(wanted).all(),
@@ -154,46 +172,47 @@ def _of_customers_in_scope(actor: Actor) -> sa.ColumnElement[bool]:
 def list_deliveries(
     mailing: Mailing, *, state: DeliveryState | None = None, size: int = 50, cursor: str = ""
 ) -> Page[Delivery]:
-    """A page of a mailing's deliveries in the order they were frozen, with users and customers."""
-    query = sa.select(Delivery).where(_belongs_to(mailing.id))
-    if state is not None:
-        query = query.where(Delivery.state == state)
-    people = joinedload(Delivery.user).selectinload(User.customer)
-    return _page_by_id(query.options(people), Delivery, size=size, cursor=cursor)
+    """A page of a mailing's deliveries with users and customers.
 
-
-def _belongs_to(mailing_id: int) -> sa.ColumnElement[bool]:
-    """Whether a delivery is of a mailing, for lists in the order of ids.
-
-    The second condition says nothing new, but it tells PostgreSQL that few rows fulfil both: it
-    would go by the ids alone through the deliveries of all older mailings, to meet fifty of a large
-    one.
+    In the order they were frozen, those that are queued in the order they are due.
     """
-    place = sa.tuple_(Delivery.mailing_id, Delivery.id)
-    return sa.and_(
-        Delivery.mailing_id == mailing_id, place > sa.tuple_(sa.literal(mailing_id), sa.literal(0))
-    )
-
-
-def _page_by_id(
-    query: sa.Select[Any],
-    model: type[Mailing] | type[Delivery],
-    *,
-    size: int,
-    cursor: str,
-    descending: bool = False,
-) -> Page[Any]:
-    row_id = model.__table__.c.id
+    query = sa.select(Delivery).options(joinedload(Delivery.user).selectinload(User.customer))
+    if state is DeliveryState.QUEUED:
+        return keyset_page(
+            lambda wanted: db.session.scalars(wanted).all(),
+            query.where(Delivery.mailing_id == mailing.id, in_state(state)),
+            key=_DELIVERIES.c.next_attempt_at,
+            row_id=_DELIVERIES.c.id,
+            key_of=lambda row: (row.next_attempt_at, row.id),
+            parse_key=parse_time_key,
+            size=size,
+            cursor=cursor,
+        )
+    query = query.where(_belongs_to(mailing.id))
+    if state is not None:
+        query = query.where(in_state(state))
     return keyset_page(
         lambda wanted: db.session.scalars(wanted).all(),
         query,
-        key=row_id,
-        row_id=row_id,
-        key_of=lambda row: (str(row.id), row.id),
+        key=_DELIVERIES.c.user_id,
+        row_id=_DELIVERIES.c.id,
+        key_of=lambda row: (row.user_id, row.id),
         parse_key=parse_id_key,
-        descending=descending,
         size=size,
         cursor=cursor,
+    )
+
+
+def _belongs_to(mailing_id: int) -> sa.ColumnElement[bool]:
+    """Whether a delivery is of a mailing, for lists in the order of users' ids.
+
+    The second condition says nothing new, but it tells PostgreSQL that few rows fulfil both: it
+    would go by the users alone through the deliveries of all other mailings, to meet fifty of a
+    large one.
+    """
+    place = sa.tuple_(Delivery.mailing_id, Delivery.user_id)
+    return sa.and_(
+        Delivery.mailing_id == mailing_id, place > sa.tuple_(sa.literal(mailing_id), sa.literal(0))
     )
 
 
@@ -243,9 +262,9 @@ def newest_failures(mailing: Mailing, size: int = 5) -> list[Delivery]:
     return list(
         db.session.scalars(
             sa.select(Delivery)
-            .where(Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.FAILED)
+            .where(Delivery.mailing_id == mailing.id, in_state(DeliveryState.FAILED))
             .options(joinedload(Delivery.user).joinedload(User.customer))
-            .order_by(Delivery.id.desc())
+            .order_by(Delivery.user_id.desc())
             .limit(size)
         )
     )
@@ -303,7 +322,7 @@ def count_skipped(mailing: Mailing) -> dict[SkipReason, int]:
     """How many of a mailing's recipients are skipped for which reason."""
     rows = db.session.execute(
         sa.select(Delivery.skip_reason, sa.func.count())
-        .where(Delivery.mailing_id == mailing.id, Delivery.state == DeliveryState.SKIPPED)
+        .where(Delivery.mailing_id == mailing.id, in_state(DeliveryState.SKIPPED))
         .group_by(Delivery.skip_reason)
     )
     return {reason: count for reason, count in rows if reason is not None}
@@ -394,7 +413,7 @@ def _export_rows(mailing_id: int) -> Iterator[tuple[str, ...]]:
         .join(User, User.id == Delivery.user_id)
         .join(Customer, Customer.id == User.customer_id)
         .where(_belongs_to(mailing_id))
-        .order_by(Delivery.id)
+        .order_by(Delivery.user_id)
         .execution_options(yield_per=500)
     )
     with db.engine.connect() as connection:

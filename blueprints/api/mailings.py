@@ -249,7 +249,10 @@ class DeliveryQuery(ListQuery):
     answers={200: Answer("A page of deliveries.", Listing[DeliveryShown])},
 )
 def list_deliveries(call: Call) -> Response:
-    """What became of the mail to each recipient, in the order in which they were frozen."""
+    """What became of the mail to each recipient, in the order in which they were frozen.
+
+    Filtered by `queued`, in the order in which they are due.
+    """
     mailing = mailings.get_mailing(call.actor, call.customer, call.ids["mailing_id"])
     page = mailings.list_deliveries(
         mailing, state=call.query.state, size=call.query.limit, cursor=call.query.cursor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from services.bulk_rows import load_rows
 from services.user_exports import export_users
 from services.users import Mailed, UserFilter, UserSort, list_users
 from tests.support.factories import actor_for, make_customer, note_welcomes
-from tests.support.statements import noted_statements
+from tests.support.statements import noted_statements, rows_looked_at, sqlite_plan_of
 
 MANY = 4000
 SIZE = 25
@@ -58,18 +57,11 @@ def ask(customer: Customer, wanted: UserFilter) -> list[tuple[str, Any]]:
     return [each for each in asked if "LIMIT" in each[0]]
 
 
-def plan_of(statement: str, values: Any) -> list[str]:
-    """How SQLite goes about it."""
-    with db.engine.connect() as connection:
-        found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
-        return [each.detail for each in found]
-
-
 @pytest.mark.parametrize("engine_name", ["sqlite"])
 def test_sqlite_sorts_no_users_and_walks_through_none(crowded: Customer) -> None:
     for wanted in LISTS:
         for statement, values in ask(crowded, wanted):
-            plan = plan_of(statement, values)
+            plan = sqlite_plan_of(statement, values)
             assert not [each for each in plan if "TEMP B-TREE" in each], (wanted, plan)
             assert not [each for each in plan if each.startswith("SCAN")], (wanted, plan)
 
@@ -80,7 +72,7 @@ def test_sqlite_sorts_the_few_that_a_search_finds(crowded: Customer, sort: UserS
     for mailed in (None, Mailed.NEVER):
         wanted = UserFilter(search="name 000", mailed=mailed, sort=sort)
         for statement, values in ask(crowded, wanted):
-            plan = plan_of(statement, values)
+            plan = sqlite_plan_of(statement, values)
             led = [each for each in plan if "users USING" in each or "welcomes USING" in each]
             by_id = [each for each in led if "INTEGER PRIMARY KEY" in each]
             looked_up = [each for each in led if ">?" in each and "<?" in each]
@@ -98,7 +90,7 @@ def test_an_export_is_in_the_order_of_an_index(crowded: Customer, mailed: Mailed
     assert len(names) > SIZE
     leading = "ix_users_by_name" if mailed is None else "ix_welcomes_by_state"
     for statement, values in asked:
-        plan = plan_of(statement, values)
+        plan = sqlite_plan_of(statement, values)
         assert leading in " ".join(plan), plan
         assert not [each for each in plan if "TEMP B-TREE" in each], plan
 
@@ -107,17 +99,5 @@ def test_an_export_is_in_the_order_of_an_index(crowded: Customer, mailed: Mailed
 def test_postgresql_looks_at_about_as_many_rows_as_it_shows(crowded: Customer) -> None:
     for wanted in LISTS:
         for statement, values in ask(crowded, wanted):
-            with db.engine.connect() as connection:
-                explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-                (plan,) = connection.exec_driver_sql(explain, values).scalar_one()
-            looked_at = sum(rows_looked_at(plan["Plan"]))
-            assert looked_at <= 3 * (SIZE + 1) + 10, (wanted, looked_at, plan)
-
-
-def rows_looked_at(node: dict[str, Any]) -> Iterator[float]:
-    """Of users and welcomes; the customer's bundles and profiles are few."""
-    if node.get("Relation Name") in {"users", "welcomes"}:
-        removed = node.get("Rows Removed by Filter", 0)
-        yield (node["Actual Rows"] + removed) * node["Actual Loops"]
-    for each in node.get("Plans", ()):
-        yield from rows_looked_at(each)
+            looked_at = rows_looked_at(statement, values, "users", "welcomes")
+            assert looked_at <= 3 * (SIZE + 1) + 10, (wanted, looked_at)

@@ -25,3 +25,27 @@ def noted_statements(about: str = "") -> Iterator[list[tuple[str, Any]]]:
         yield asked
     finally:
         sa.event.remove(db.engine, "before_cursor_execute", note)
+
+
+def sqlite_plan_of(statement: str, values: Any) -> list[str]:
+    """How SQLite goes about it."""
+    with db.engine.connect() as connection:
+        found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        return [each.detail for each in found]
+
+
+def rows_looked_at(statement: str, values: Any, *tables: str) -> float:
+    """How many rows of `tables` PostgreSQL looks at for it. It is executed."""
+    with db.engine.connect() as connection:
+        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+        (plan,) = connection.exec_driver_sql(explain, values).scalar_one()
+        connection.rollback()
+    return sum(_looked_at(plan["Plan"], tables))
+
+
+def _looked_at(node: dict[str, Any], tables: tuple[str, ...]) -> Iterator[float]:
+    if node.get("Relation Name") in tables:
+        removed = node.get("Rows Removed by Filter", 0)
+        yield (node["Actual Rows"] + removed) * node["Actual Loops"]
+    for each in node.get("Plans", ()):
+        yield from _looked_at(each, tables)
