@@ -25,11 +25,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.headerregistry import HeaderRegistry
 from email.message import EmailMessage
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import Self, cast
+
+# The standard library parses a header each time somebody looks at it, and slowly: most are alike
+# in all mails.
+_POLICY = email.policy.default.clone(header_factory=lru_cache(1_000)(HeaderRegistry()))
 
 
 class Stage(StrEnum):
@@ -80,7 +85,7 @@ class SinkMail:
 
     @cached_property
     def message(self) -> EmailMessage:
-        return email.message_from_bytes(self.data, policy=email.policy.default)
+        return email.message_from_bytes(self.data, policy=_POLICY)
 
     @cached_property
     def text(self) -> str:
