@@ -24,12 +24,25 @@ from tests.support.smtp_sink import SmtpSink
 from tests.support.work import work_queues
 from tools import valkey
 
+_MINUTES = 300
+"""The limit, in seconds, of those tests that take minutes; others of some length wait a lot."""
+
 
 def pytest_collection_finish() -> None:
     """What is loaded by now stays: looking through it for cycles took a quarter of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take minutes comes first, so that no process has it to itself at the end."""
+    items.sort(key=_may_take_minutes, reverse=True)
+
+
+def _may_take_minutes(item: pytest.Item) -> bool:
+    limit = item.get_closest_marker("timeout")
+    return limit is not None and limit.args[0] >= _MINUTES
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ MAILINGS = ("engine-sqlite", "engine-postgresql", "plain-sqlite")
 ROWS = ("bare", *(("source",) if find_smtp_source() else ()), *MAILINGS)
 
 
+@pytest.mark.timeout(300)
 def test_a_small_run_is_complete_and_consistent(tmp_path: Path) -> None:
     arguments = ["--rows", ",".join(ROWS), "--rounds", "1", "--recipients", "200"]
     done = subprocess.run(
