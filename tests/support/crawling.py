@@ -77,6 +77,9 @@ _RAW = re.compile(
     r"|\bundefined\b|\[object |<[A-Za-z.]+ object at |datetime\.|Markup\("
     r"|\b(?!None\b)[A-Z]\w+\.[A-Z][A-Z_]+\b"  # the name of an enumeration's member.
 )
+_MISSING = re.compile(r"\b(None|undefined)\b")
+_READ_ATTRIBUTES = {"title", "aria-label", "placeholder", "alt"}
+_FOLLOWED_ATTRIBUTES = {"href", "action", "hx-get", "hx-post", "src"}
 _SHOWN_ON_PURPOSE = {"script", "style", "textarea", "code", "pre", "option", "iframe", "template"}
 
 
@@ -352,24 +355,25 @@ def _is_submit(element: Any) -> bool:
 
 def _raw_words(page: Page) -> list[str]:
     """What was meant for programs, in texts and in attributes that people see or follow."""
-    found = []
+    found: list[str] = []
+    shown: list[str] = []
     for element in page.root.iter():
         if not isinstance(element.tag, str) or element.tag in _SHOWN_ON_PURPOSE:
             continue
-        texts = [element.text, *(child.tail for child in element)]
+        texts = [
+            unescape(each) for each in (element.text, *(child.tail for child in element)) if each
+        ]
         is_word = element.get("class") == "muted" and (element.text or "").strip() == "None"
-        for text in texts:
-            words = unescape(text or "")
-            if not is_word and words.strip() == "None":
-                found.append("None")
-            found.extend(match.group() for match in _RAW.finditer(words))
-        for name in ("title", "aria-label", "placeholder", "alt"):
-            found.extend(match.group() for match in _RAW.finditer(element.get(name) or ""))
-        found.extend(
-            f"{name}={element.get(name)}"
-            for name in ("href", "action", "hx-get", "hx-post", "src")
-            if re.search(r"\b(None|undefined)\b", element.get(name) or "")
-        )
+        if not is_word:
+            found.extend("None" for each in texts if each.strip() == "None")
+        shown.extend(texts)
+        for name, value in element.attrib.items():
+            if name in _READ_ATTRIBUTES:
+                shown.append(value)
+            elif name in _FOLLOWED_ATTRIBUTES and _MISSING.search(value):
+                found.append(f"{name}={value}")
+    # In one go, which is many times quicker: nothing that is looked for goes over two lines.
+    found.extend(match.group() for match in _RAW.finditer("\n".join(shown)))
     return found
 
 
