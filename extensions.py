@@ -16,7 +16,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue
+from rq import Queue, Worker, get_current_job
 from rq.serializers import JSONSerializer
 
 from config import Settings
@@ -39,7 +39,7 @@ _LOOKS_AFTER = 0.025
 committed within `_ASKED_FOR` of a moment at which it was known to be asked for."""
 
 _LOOKED_THROUGH = 64
-"""As many jobs as a mailing has at most."""
+"""Of more jobs, some are taken to be others'."""
 
 
 class Queues:
@@ -79,6 +79,14 @@ class Queues:
             if any((each.func_name, tuple(each.args)) != (job, args) for each in waiting):
                 return True
         return False
+
+    def is_stopping(self) -> bool:
+        """Whether the worker of the current job ends after it."""
+        job = get_current_job()
+        if job is None or not job.worker_name:
+            return False
+        worker = f"{Worker.redis_worker_namespace_prefix}{job.worker_name}"
+        return bool(self.connection.hexists(worker, "shutdown_requested_date"))
 
     def start_mailing(self, lane: str, mailing_id: int, waiting: int) -> None:
         """Ask workers to look at a mailing with `waiting` deliveries, several where it is large.

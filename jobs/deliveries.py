@@ -32,8 +32,11 @@ def deliver_mailing(mailing_id: int) -> None:
         return lane is Lane.BULK and any(queues[name].count for name in _BEFORE_BULK)
 
     def others_wait() -> bool:
-        webhook_deliveries.start_waiting()
-        return queues.holds_other_work(_DELIVER, mailing_id)
+        return (
+            queues.is_stopping()
+            or queues.holds_other_work(_DELIVER, mailing_id)
+            or bool(webhook_deliveries.list_due())
+        )
 
     goes_on = deliveries.deliver_mailing(mailing_id, interrupted, others_wait)
     webhook_deliveries.start_waiting()

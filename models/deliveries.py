@@ -8,7 +8,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import Base, IntPk, utcnow, word_type
+from models.base import Base, IntPk, table_of, utcnow, word_type
 from models.mailings import Mailing
 from models.users import User
 
@@ -48,10 +48,11 @@ UNMAILED = sa.text(
 
 def in_state(state: DeliveryState) -> sa.ColumnElement[bool]:
     """Whether a delivery is in a state, in the very words of the index that holds those."""
-    queued: sa.ColumnElement[str] = sa.literal_column("'queued'")
+    column: sa.ColumnElement[str] = table_of(Delivery).c.state
+    is_in_it = column == sa.literal_column(f"'{state.value}'")
     if state is DeliveryState.QUEUED:
-        return Delivery.state == queued
-    return sa.and_(Delivery.state == state, Delivery.state != queued)
+        return is_in_it
+    return sa.and_(is_in_it, column != sa.literal_column("'queued'"))
 
 
 class Delivery(Base):
@@ -99,7 +100,7 @@ class Delivery(Base):
             "ix_deliveries_due",
             "mailing_id",
             "next_attempt_at",
-            "id",
+            "user_id",
             sqlite_where=_QUEUED,
             postgresql_where=_QUEUED,
         ),

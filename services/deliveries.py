@@ -68,7 +68,7 @@ _LOOK_SECONDS = 0.25
 _MAILS_PER_CONNECTION = 8
 """Fewer than this are not worth a further connection."""
 _LONGEST_SECONDS = 60.0
-"""For how long a slice goes on while nothing else waits; what it has read once is no older."""
+"""For how long slices follow each other without a break while nothing else waits."""
 _SOON_SECONDS = 2.0
 """What is due again within this time is waited for."""
 _DEFERRED_SECONDS = 1.0
@@ -239,14 +239,22 @@ class _Slice:
         now = time.monotonic()
         if now >= self._looks_at:
             self._looks_at = now + _LOOK_SECONDS
-            if self._interrupted():
+            if self._is_so(self._interrupted):
                 self._end()
         if now >= self._ends_at:
-            if now + self._seconds > self._goes_on_until or self._others_wait():
+            if now + self._seconds > self._goes_on_until or self._is_so(self._others_wait):
                 self._end()
             else:
                 self._begin_anew(now)
         return now >= self._ends_at
+
+    def _is_so(self, question: Callable[[], bool]) -> bool:
+        """Also when nobody can tell: then the slice ends in good order, and the sweep goes on."""
+        try:
+            return question()
+        except (RedisError, SQLAlchemyError) as error:
+            log.warning("cannot see what else waits: %s", type(error).__name__)
+            return True
 
     def _end(self) -> None:
         """For good, whoever may or may not wait."""
@@ -254,6 +262,8 @@ class _Slice:
 
     def _begin_anew(self, now: float) -> None:
         """One more slice, which knows of the pace so far, but not for long."""
+        with db.engine.connect() as connection:
+            self._job = delivery_claims.find_mailing_job(connection, self._job.id) or self._job
         self._ends_at = now + self._seconds
         self._done = math.ceil(self._done / (now - self._started_at))
         self._started_at = now - 1.0

@@ -180,7 +180,7 @@ def _due_statement(
             _DELIVERY.state == sa.literal_column("'queued'"),
             _DELIVERY.next_attempt_at <= sa.bindparam("now", type_=_DELIVERY.next_attempt_at.type),
         )
-        .order_by(_DELIVERY.next_attempt_at, _DELIVERY.id)
+        .order_by(_DELIVERY.next_attempt_at, _DELIVERY.user_id)
     )
     if not running:
         due = due.where(_DELIVERY.in_doubt)
@@ -385,7 +385,7 @@ def _due_rows_statement(
         sa.select(*(due.c[column.name] for column in _OWN_COLUMNS), *_OTHER_COLUMNS)
         .join_from(due, users, users.c.id == due.c.user_id)
         .outerjoin(suppressions, suppressions.c.email_key == users.c.email_key)
-        .order_by(due.c.next_attempt_at, due.c.id)
+        .order_by(due.c.next_attempt_at, due.c.user_id)
     )
 
 

@@ -31,6 +31,7 @@ from models import (
     table_of,
     utcnow,
 )
+from models.deliveries import in_state
 from services.breaths import paced
 from services.bulk_rows import among, among_ids, find_by_index, ids_parameter, update_rows
 from services.delivery_claims import Claim, ClaimedDelivery, MailingJob
@@ -122,7 +123,7 @@ def _held_under(mailing_id: Any, token: Any) -> tuple[sa.ColumnElement[bool], ..
     deliveries = table_of(Delivery).c
     return (
         deliveries.mailing_id == mailing_id,
-        deliveries.state == sa.literal_column("'sending'"),
+        in_state(DeliveryState.SENDING),
         deliveries.claim_token == token,
     )
 

@@ -46,6 +46,7 @@ SCAN_CAP = 2000
 """Mailings that are looked at for one page of who is limited to groups."""
 
 _DELIVERIES = table_of(Delivery)
+_BY_USER = "user "
 _WITH_AUTHOR = (
     joinedload(Mailing.template_version).joinedload(EmailTemplateVersion.template),
     joinedload(Mailing.created_by),
@@ -182,8 +183,8 @@ def list_deliveries(
             lambda wanted: db.session.scalars(wanted).all(),
             query.where(Delivery.mailing_id == mailing.id, in_state(state)),
             key=_DELIVERIES.c.next_attempt_at,
-            row_id=_DELIVERIES.c.id,
-            key_of=lambda row: (row.next_attempt_at, row.id),
+            row_id=_DELIVERIES.c.user_id,
+            key_of=lambda row: (row.next_attempt_at, row.user_id),
             parse_key=parse_time_key,
             size=size,
             cursor=cursor,
@@ -196,11 +197,18 @@ def list_deliveries(
         query,
         key=_DELIVERIES.c.user_id,
         row_id=_DELIVERIES.c.id,
-        key_of=lambda row: (row.user_id, row.id),
-        parse_key=parse_id_key,
+        key_of=lambda row: (f"{_BY_USER}{row.user_id}", row.id),
+        parse_key=_parse_user_key,
         size=size,
         cursor=cursor,
     )
+
+
+def _parse_user_key(raw: str) -> int:
+    """ValueError for a cursor of older releases, which knew of deliveries' ids alone."""
+    if not raw.startswith(_BY_USER):
+        raise ValueError("not the place of a user")
+    return parse_id_key(raw.removeprefix(_BY_USER))
 
 
 def _belongs_to(mailing_id: int) -> sa.ColumnElement[bool]:

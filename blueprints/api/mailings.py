@@ -251,7 +251,7 @@ class DeliveryQuery(ListQuery):
 def list_deliveries(call: Call) -> Response:
     """What became of the mail to each recipient, in the order in which they were frozen.
 
-    Filtered by `queued`, in the order in which they are due.
+    Filtered by `queued`, in the order in which they are due: one that is tried again moves back.
     """
     mailing = mailings.get_mailing(call.actor, call.customer, call.ids["mailing_id"])
     page = mailings.list_deliveries(

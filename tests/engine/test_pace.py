@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
 
+from config import Settings
 from extensions import db, queues
 from jobs import deliveries as jobs
 from models import LocalPlatformAccount, User
@@ -15,6 +21,7 @@ from tests.support.factories import actor_for, find_customer, make_user
 from tests.support.promises import check_promises, start_welcome
 from tests.support.smtp_sink import SmtpSink, Stage
 from tests.support.webhooks import make_endpoint, make_message
+from tests.support.work import Process, wait_until
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
 DELIVER = "jobs.deliveries.deliver_mailing"
@@ -138,8 +145,49 @@ def test_a_job_makes_room_for_others_but_not_for_its_like(
         assert queues["bulk"].count == 1
     else:
         assert 0 < counters(mailing_id)["sent"] < 60
-        lanes = [each.args for name in queues.NAMES for each in queues[name].jobs]
-        assert [mailing_id] in lanes, "nobody comes back for the rest"
+        waiting = [
+            (each.func_name, each.args) for name in queues.NAMES for each in queues[name].jobs
+        ]
+        assert (DELIVER, [mailing_id]) in waiting, "nobody comes back for the rest"
+        assert len(waiting) == 2, "somebody is asked for twice"
+
+
+@pytest.mark.parametrize("settings_changes", [{"DELIVERY_SLICE_SECONDS": "0.3"}], indirect=True)
+@pytest.mark.parametrize("error", [RedisError("gone"), OperationalError("gone", None, OSError())])
+@pytest.mark.parametrize("question", ["interrupted", "others_wait"])
+def test_a_slice_ends_in_good_order_when_nobody_can_tell_what_waits(
+    app_context: Flask, sink: SmtpSink, question: str, error: Exception
+) -> None:
+    sink.delay(Stage.END, 0.05)
+    mailing_id = start(60)
+
+    def fail() -> bool:
+        if len(sink.mails) < 4:
+            return False
+        raise error
+
+    questions = {"others_wait": lambda: False, question: fail}
+    assert deliveries.deliver_mailing(mailing_id, **questions)
+    done = counters(mailing_id)
+    assert 0 < done["sent"] == len(sink.mails) < 60
+    assert done["queued"] == 60 - done["sent"]
+    assert not [row for row in rows_of(mailing_id) if row.in_doubt]
+
+
+@pytest.mark.parametrize("settings_changes", [{"DELIVERY_SLICE_SECONDS": "0.5"}], indirect=True)
+def test_a_worker_that_is_to_stop_does_not_go_on(
+    app_context: Flask, settings: Settings, sink: SmtpSink
+) -> None:
+    sink.delay(Stage.END, 0.05)
+    mailing_id = start(400)
+    queues.enqueue("bulk", DELIVER, mailing_id)
+    worker = Process(settings, "worker")
+    wait_until(lambda: len(sink.mails) > 20)  # So that it would be in its second slice.
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.wait(10)
+    done = counters(mailing_id)
+    assert 0 < done["sent"] == len(sink.mails) < 400
+    assert done["queued"] == 400 - done["sent"]
 
 
 def test_a_server_that_takes_one_connection_is_used_with_one(

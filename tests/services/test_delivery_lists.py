@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from extensions import db
+from extensions import db, get_settings
 from models import (
+    CustomerBundle,
     Delivery,
     DeliveryState,
     Mailing,
@@ -21,8 +22,13 @@ from models import (
 )
 from services import claim_recovery, demo_data, mailing_controls, mailings
 from services.actors import Actor
+from services.delivery_journal import Journal
+from services.delivery_results import Outcome
 from services.mailing_ends import cancel_waiting
+from services.paging import encode_cursor
+from tests.support.claims import end_with, expire, must_claim, rows_of
 from tests.support.commands import ENTRY, RESEND, STANDARD
+from tests.support.factories import find_customer, make_bundle, make_user, save
 from tests.support.promises import start_by_command
 from tests.support.statements import noted_statements, rows_looked_at, sqlite_plan_of
 
@@ -123,6 +129,14 @@ def test_what_is_queued_is_listed_as_it_is_due(crowded: Mailing) -> None:
     assert [row.id for row in first.rows + rest.rows] == [*ids[1:], ids[0]]
 
 
+def test_a_cursor_of_another_release_gives_the_first_page(crowded: Mailing) -> None:
+    first, _ = in_order(crowded, None)[:2]
+    old = encode_cursor("a", first, first)
+    page = mailings.list_deliveries(crowded, size=SIZE, cursor=old)
+    assert page.rows[0].id == first
+    assert page.previous is None
+
+
 def ask(mailing: Mailing, state: DeliveryState | None) -> list[tuple[str, Any]]:
     """The statements behind two pages of a list."""
     with noted_statements("FROM deliveries") as asked:
@@ -142,6 +156,7 @@ def test_sqlite_sorts_no_deliveries_and_walks_through_none(
         plan = sqlite_plan_of(statement, values)
         assert not [each for each in plan if "TEMP B-TREE" in each or each.startswith("SCAN")], plan
         assert state is None or "state=?" in plan[0] or "ix_deliveries_due" in plan[0], plan
+    assert "user_id>?" in plan[0] or "(next_attempt_at,user_id)>(?,?)" in plan[0], plan
 
 
 @pytest.mark.parametrize("engine_name", ["postgresql"])
@@ -198,6 +213,30 @@ def test_sqlite_finds_the_few_that_are_steered(crowded: Mailing) -> None:
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_sqlite_finds_what_a_worker_holds(crowded: Mailing) -> None:
+    _count(crowded)
+    with noted_statements("deliveries") as asked:
+        end_with(must_claim(crowded.id, 10), Outcome.SENT, code=250, answer="Ok")
+        held = must_claim(crowded.id, 10)
+        journal = Journal.open(get_settings().var_dir, held.token)
+        journal.note(held.deliveries[0].id, 250)
+        assert expire(held) == 9
+    # One is known to have gone out.
+    assert len(rows_in(crowded, DeliveryState.QUEUED)) == FEW - 11
+    about_held = [each for each in asked if "claim_token = ?" in each[0]]
+    assert len(about_held) >= 4
+    for statement, values in asked:
+        for each in sqlite_plan_of(statement, values):
+            walks = each.startswith("SCAN deliveries") or each.endswith("(mailing_id=?)")
+            assert not walks, (statement, each)
+
+
+def rows_in(mailing: Mailing, state: DeliveryState) -> list[Delivery]:
+    db.session.rollback()
+    return [row for row in rows_of(mailing.id) if row.state is state]
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
 def test_an_export_is_in_the_order_of_an_index(crowded: Mailing) -> None:
     with noted_statements("FROM deliveries") as asked:
         rows = list(mailings.export_deliveries(Actor.from_terminal("test"), crowded))
@@ -211,3 +250,17 @@ def test_an_export_is_in_the_order_of_an_index(crowded: Mailing) -> None:
     ((statement, values),) = asked
     plan = sqlite_plan_of(statement, values)
     assert not [each for each in plan if "TEMP B-TREE" in each or each.startswith("SCAN")], plan
+
+
+def test_deliveries_are_written_in_the_order_of_their_users(app_context: Flask) -> None:
+    """Lists, exports and what is recent go by it."""
+    customers = [find_customer("CQ001"), find_customer("CQ002")]
+    users = [make_user(customers[number % 2]) for number in range(20)]
+    bundle = make_bundle(customers[0])
+    save(CustomerBundle(customer_id=customers[1].id, bundle_id=bundle.id))
+    for user in users:
+        user.bundle_id = bundle.id
+    db.session.commit()
+    text = f"{RESEND} {bundle.name}|{';'.join(each.web_id for each in reversed(customers))}"
+    mailing_id = start_by_command(Actor.from_terminal("test"), text)
+    assert [row.user_id for row in rows_of(mailing_id)] == sorted(each.id for each in users)
