@@ -6,6 +6,7 @@ import logging
 import math
 import sqlite3
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,6 +41,8 @@ committed within `_ASKED_FOR` of a moment at which it was known to be asked for.
 
 _LOOKED_THROUGH = 64
 """Of more jobs, some are taken to be others'."""
+
+_ROOM_MILLISECONDS = 500
 
 
 class Queues:
@@ -79,6 +82,18 @@ class Queues:
             if any((each.func_name, tuple(each.args)) != (job, args) for each in waiting):
                 return True
         return False
+
+    def makes_room(self, names: Sequence[str]) -> bool:
+        """Whether the caller is to leave his work for what waits on the queues `names`.
+
+        As many workers are as there are jobs, or for one sweep all of them would begin anew. Half a
+        second later the question is open again, should one of them still be held up.
+        """
+        waiting = sum(self[name].count for name in names)
+        return any(
+            self.connection.set(f"foyer:room:{place}", 1, nx=True, px=_ROOM_MILLISECONDS)
+            for place in range(min(waiting, _LOOKED_THROUGH))
+        )
 
     def is_stopping(self) -> bool:
         """Whether the worker of the current job ends after it."""

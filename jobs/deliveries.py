@@ -29,7 +29,7 @@ def deliver_mailing(mailing_id: int) -> None:
     db.session.rollback()
 
     def interrupted() -> bool:
-        return lane is Lane.BULK and any(queues[name].count for name in _BEFORE_BULK)
+        return lane is Lane.BULK and queues.makes_room(_BEFORE_BULK)
 
     def others_wait() -> bool:
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -124,6 +125,19 @@ def test_a_slice_ends_after_a_while_though_nothing_else_waits(
     mailing_id = start(200)
     assert deliveries.deliver_mailing(mailing_id, others_wait=lambda: False)
     assert 0 < counters(mailing_id)["sent"] < 200
+
+
+def test_as_many_workers_make_room_as_jobs_wait(app_context: Flask) -> None:
+    first = ("interactive", "default")
+    assert not queues.makes_room(first)
+    queues.enqueue("bulk", DELIVER, 1)
+    assert not queues.makes_room(first)
+    queues.enqueue("interactive", "jobs.sweeps.sweep")
+    assert [queues.makes_room(first) for _ in range(3)] == [True, False, False]
+    queues.enqueue("default", DELIVER, 2)
+    assert [queues.makes_room(first) for _ in range(3)] == [True, False, False]
+    time.sleep(0.6)
+    assert queues.makes_room(first), "what waits on goes unheard"
 
 
 @pytest.mark.parametrize("settings_changes", [{"DELIVERY_SLICE_SECONDS": "0.3"}], indirect=True)
