@@ -37,11 +37,12 @@ pytestmark = pytest.mark.timeout(180)
 
 _QUICK = {
     "SELECTION_LIMIT": "500",
-    "LEASE_SECONDS": "2",
+    # A worker or a server that is held up for longer than these lets mails be repeated.
+    "LEASE_SECONDS": "5",
     "SWEEP_SECONDS": "0.5",
     "DELIVERY_RETRY_DELAYS": "0.2,0.2,0.2,0.2,0.2,0.2",
     "MAIL_DOWN_DELAYS": "0.3,0.5",
-    "MAIL_TIMEOUT": "2",
+    "MAIL_TIMEOUT": "5",
 }
 
 
