@@ -43,6 +43,7 @@ _LOOKED_THROUGH = 64
 """Of more jobs, some are taken to be others'."""
 
 _ROOM_MILLISECONDS = 500
+"""For so long a worker that makes room for a job keeps others from doing it, too."""
 
 
 class Queues:
@@ -100,6 +101,7 @@ class Queues:
         job = get_current_job()
         if job is None or not job.worker_name:
             return False
+        # What RQ notes of a worker that was asked to stop.
         worker = f"{Worker.redis_worker_namespace_prefix}{job.worker_name}"
         return bool(self.connection.hexists(worker, "shutdown_requested_date"))
 

@@ -44,6 +44,7 @@ from models import (
     table_of,
     utcnow,
 )
+from models.deliveries import in_state
 from services import passwords, seals
 from services.breaths import PIECE, breathe, paced
 from services.bulk_rows import among_ids, find_by_index, ids_parameter, update_rows
@@ -177,7 +178,7 @@ def _due_statement(
         sa.select(_DELIVERY.id)
         .where(
             _DELIVERY.mailing_id == sa.bindparam("mailing_id", type_=_DELIVERY.mailing_id.type),
-            _DELIVERY.state == sa.literal_column("'queued'"),
+            in_state(DeliveryState.QUEUED),
             _DELIVERY.next_attempt_at <= sa.bindparam("now", type_=_DELIVERY.next_attempt_at.type),
         )
         .order_by(_DELIVERY.next_attempt_at, _DELIVERY.user_id)

@@ -216,27 +216,23 @@ def _freeze_recipients(
     now = utcnow()
     since, mailings_since = _recent_since()
     by_command = mailing.command_run_id is not None
-    total = (
-        db.session.connection()
-        .execute(
-            _freeze_statement(audience, include_recent=include_recent, by_command=by_command),
-            {
-                **values,
-                "mailing": mailing.id,
-                "now": now,
-                **({} if include_recent else {"template": template_id, "since": since}),
-                **({} if include_recent else {"mailings_since": mailings_since}),
-                **({"run": mailing.command_run_id} if by_command and not include_recent else {}),
-            },
-            execution_options={"preserve_rowcount": True},
-        )
-        .rowcount
+    frozen = db.session.connection().execute(
+        _freeze_statement(audience, include_recent=include_recent, by_command=by_command),
+        {
+            **values,
+            "mailing": mailing.id,
+            "now": now,
+            **({} if include_recent else {"template": template_id, "since": since}),
+            **({} if include_recent else {"mailings_since": mailings_since}),
+            **({"run": mailing.command_run_id} if by_command and not include_recent else {}),
+        },
+        execution_options={"preserve_rowcount": True},
     )
     skipped = sa.select(sa.func.count()).where(
         Delivery.mailing_id == mailing.id, in_state(DeliveryState.SKIPPED)
     )
     mailing.skipped = db.session.scalars(skipped).one()
-    mailing.total, mailing.queued = total, total - mailing.skipped
+    mailing.total, mailing.queued = frozen.rowcount, frozen.rowcount - mailing.skipped
     if mailing.total >= _MANY:
         analyse(db.session.connection(), table_of(Delivery))
     if not mailing.queued:
