@@ -154,9 +154,13 @@ class Queues:
         """Held from the asking until the job begins to look."""
         return f"foyer:wake:{lane}"
 
+    def take_turn_to_sweep(self, interval: float) -> bool:
+        """Whether it is time for a sweep, and the caller's to do; once per `interval` seconds."""
+        return bool(self.connection.set("foyer:sweep", 1, nx=True, px=int(interval * 900)))
+
     def enqueue_sweep(self, interval: float) -> None:
-        """Ask for a sweep, once per `interval` seconds however many schedulers there are."""
-        if self.connection.set("foyer:sweep", 1, nx=True, px=int(interval * 900)):
+        """Ask for a sweep, unless somebody else has taken the turn."""
+        if self.take_turn_to_sweep(interval):
             self["interactive"].enqueue("jobs.sweeps.sweep", job_timeout=300, result_ttl=0, ttl=60)
 
 

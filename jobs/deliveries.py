@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 from extensions import Queues, db, get_settings, queues
+from jobs.sweeps import sweeping
 from models import Lane, Mailing
 from services import deliveries, webhook_deliveries, welcome_mails
 
@@ -17,7 +19,7 @@ def deliver_mailing(mailing_id: int) -> None:
     """Send a mailing's due deliveries for one time slice, and come back for the rest.
 
     While nothing else waits it goes on at once: to come back costs the connections, what had been
-    claimed and a moment of both cores.
+    claimed and a moment of both cores. So it sweeps meanwhile, too.
 
     Triggered by the confirmation, by resume and retry, by itself and by the sweep. Idempotent: the
     rows decide what is left. A crash leaves a claim that expires; the sweep then starts this again.
@@ -38,7 +40,8 @@ def deliver_mailing(mailing_id: int) -> None:
             or bool(webhook_deliveries.list_due())
         )
 
-    goes_on = deliveries.deliver_mailing(mailing_id, interrupted, others_wait)
+    with sweeping() if lane is Lane.BULK else nullcontext():
+        goes_on = deliveries.deliver_mailing(mailing_id, interrupted, others_wait)
     webhook_deliveries.start_waiting()
     if goes_on:
         queues.enqueue(lane.value, _DELIVER, mailing_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -15,10 +16,10 @@ from sqlalchemy.exc import OperationalError
 from config import Settings
 from extensions import db, queues
 from jobs import deliveries as jobs
-from models import LocalPlatformAccount, User
-from services import deliveries
+from models import Lane, LocalPlatformAccount, Mailing, SignInSession, User, utcnow
+from services import claim_recovery, deliveries
 from tests.support.claims import counters, rows_of
-from tests.support.factories import actor_for, find_customer, make_user
+from tests.support.factories import actor_for, find_customer, find_user, make_user, save
 from tests.support.promises import check_promises, start_welcome
 from tests.support.smtp_sink import SmtpSink, Stage
 from tests.support.webhooks import make_endpoint, make_message
@@ -202,6 +203,86 @@ def test_a_worker_that_is_to_stop_does_not_go_on(
     done = counters(mailing_id)
     assert 0 < done["sent"] == len(sink.mails) < 400
     assert done["queued"] == 400 - done["sent"]
+
+
+def start_bulk(count: int) -> int:
+    """As `start`, in the lane of large mailings."""
+    mailing_id = start(count)
+    db.session.get_one(Mailing, mailing_id).lane = Lane.BULK
+    db.session.commit()
+    return mailing_id
+
+
+def leave_something_to_sweep() -> int:
+    """A session that is over, which a sweep forgets; returns its id."""
+    long_ago = utcnow() - timedelta(days=1)
+    owner = find_user("operator@foyer.example").id
+    return save(SignInSession(token_hash="a" * 64, user_id=owner, last_seen_at=long_ago)).id
+
+
+def is_swept(session_id: int) -> bool:
+    db.session.rollback()
+    return db.session.get(SignInSession, session_id) is None
+
+
+@pytest.mark.parametrize("settings_changes", [{"SWEEP_SECONDS": "0.5"}], indirect=True)
+def test_bulk_mail_sweeps_as_it_goes_and_leaves_off_for_nobody(
+    app_context: Flask, settings: Settings, sink: SmtpSink
+) -> None:
+    sink.delay(Stage.END, 0.05)
+    mailing_id = start_bulk(300)
+    queues.enqueue("bulk", DELIVER, mailing_id)
+    worker = Process(settings, "worker")
+    wait_until(lambda: len(sink.mails) > 20)
+    for _ in range(3):
+        session_id = leave_something_to_sweep()
+        wait_until(lambda swept=session_id: is_swept(swept))
+    before = len(sink.mails)
+    wait_until(lambda: len(sink.mails) > before)
+    worker.kill()
+    assert len(sink.mails) < 297, "the sweeps may have come after the mailing"
+    assert len({mail.session for mail in sink.mails}) <= 2, "it connected anew"
+
+
+@pytest.mark.parametrize("settings_changes", [{"SWEEP_SECONDS": "0.5"}], indirect=True)
+def test_who_works_on_bulk_mail_leaves_a_turn_that_is_taken(
+    app_context: Flask, sink: SmtpSink
+) -> None:
+    sink.delay(Stage.END, 0.05)
+    mailing_id = start_bulk(60)
+    session_id = leave_something_to_sweep()
+    assert queues.take_turn_to_sweep(15)
+    jobs.deliver_mailing(mailing_id)
+    assert counters(mailing_id) == {"sent": 60}
+    assert not is_swept(session_id)
+
+
+@pytest.mark.parametrize("settings_changes", [{"SWEEP_SECONDS": "0.5"}], indirect=True)
+@pytest.mark.parametrize("fault", ["the sweep", "the queue"])
+def test_a_sweep_that_fails_stops_no_mail_and_is_made_again(
+    app_context: Flask, sink: SmtpSink, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    sink.delay(Stage.END, 0.05)
+    mailing_id = start_bulk(120)
+    session_id = leave_something_to_sweep()
+    failures = ["once"]
+
+    def fail_once(*_: object) -> None:
+        if failures:
+            raise RedisError(failures.pop()) if fault == "the queue" else ValueError(failures.pop())
+
+    if fault == "the sweep":
+        monkeypatch.setattr(claim_recovery, "expire_claims", fail_once)
+    else:
+        take = queues.take_turn_to_sweep
+        monkeypatch.setattr(
+            queues, "take_turn_to_sweep", lambda interval: fail_once() or take(interval)
+        )
+    jobs.deliver_mailing(mailing_id)
+    assert not failures
+    assert counters(mailing_id) == {"sent": 120}
+    assert len({mail.session for mail in sink.mails}) <= 2, "it connected anew"
+    assert is_swept(session_id)
 
 
 def test_a_server_that_takes_one_connection_is_used_with_one(
