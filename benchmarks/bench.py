@@ -25,13 +25,14 @@ _SAMPLE_USERS = 24
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: recipients of each kind of mailing, and rounds."""
+    """How much is measured: recipients of each kind of mailing, rounds, mailings in a round."""
 
     rounds: int = 5
     recipients: int = 20_000
     rival: int = 4_000
     far: int = 8_000
     steady: int = 100_000
+    steady_mailings: int = 2
     few: int = 1_000
     many: int = 1_000_000
     requests: int = 100
@@ -44,6 +45,7 @@ QUICK = Sizes(
     rival=1_000,
     far=1_000,
     steady=10_000,
+    steady_mailings=1,
     many=50_000,
     requests=30,
     quick=True,

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -236,7 +237,7 @@ def test_bulk_mail_sweeps_as_it_goes_and_leaves_off_for_nobody(
     wait_until(lambda: len(sink.mails) > 20)
     for _ in range(3):
         session_id = leave_something_to_sweep()
-        wait_until(lambda swept=session_id: is_swept(swept))
+        wait_until(partial(is_swept, session_id))
     before = len(sink.mails)
     wait_until(lambda: len(sink.mails) > before)
     worker.kill()
@@ -275,9 +276,12 @@ def test_a_sweep_that_fails_stops_no_mail_and_is_made_again(
         monkeypatch.setattr(claim_recovery, "expire_claims", fail_once)
     else:
         take = queues.take_turn_to_sweep
-        monkeypatch.setattr(
-            queues, "take_turn_to_sweep", lambda interval: fail_once() or take(interval)
-        )
+
+        def take_turn(interval: float) -> bool:
+            fail_once()
+            return take(interval)
+
+        monkeypatch.setattr(queues, "take_turn_to_sweep", take_turn)
     jobs.deliver_mailing(mailing_id)
     assert not failures
     assert counters(mailing_id) == {"sent": 120}
