@@ -116,11 +116,12 @@ def scheduler() -> None:
     """Ask for a sweep every SWEEP_SECONDS until stopped."""
     interval = get_settings().sweep_seconds
     while True:
+        wait = interval
         try:
-            queues.enqueue_sweep(interval)
+            wait = queues.enqueue_sweep(interval)
         except RedisError as error:
             log.warning("the queue does not answer: %s", type(error).__name__)
-        time.sleep(interval)
+        time.sleep(wait)
 
 
 @click.command("sweep")

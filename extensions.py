@@ -43,6 +43,7 @@ _LOOKED_THROUGH = 64
 """Of more jobs, some are taken to be others'."""
 
 _ROOM_MILLISECONDS = 500
+_SWEEP_KEY = "foyer:sweep"
 """For so long a worker that makes room for a job keeps others from doing it, too."""
 
 
@@ -155,13 +156,21 @@ class Queues:
         return f"foyer:wake:{lane}"
 
     def take_turn_to_sweep(self, interval: float) -> bool:
-        """Whether it is time for a sweep, and the caller's to do; once per `interval` seconds."""
-        return bool(self.connection.set("foyer:sweep", 1, nx=True, px=int(interval * 900)))
+        """Whether it is time for a sweep, and the caller's to do: once in 0.9 `interval` (seconds).
 
-    def enqueue_sweep(self, interval: float) -> None:
-        """Ask for a sweep, unless somebody else has taken the turn."""
+        Jobs that sweep by themselves ask all the time: in the rest of the interval they are first.
+        """
+        return bool(self.connection.set(_SWEEP_KEY, 1, nx=True, px=int(interval * 900)))
+
+    def enqueue_sweep(self, interval: float) -> float:
+        """Ask for a sweep, unless somebody else has the turn; returns when to come back.
+
+        That is in so many seconds: `interval` after whichever sweep was the last.
+        """
         if self.take_turn_to_sweep(interval):
             self["interactive"].enqueue("jobs.sweeps.sweep", job_timeout=300, result_ttl=0, ttl=60)
+            return interval
+        return max(self.connection.pttl(_SWEEP_KEY), 0) / 1000 + interval / 10
 
 
 queues = Queues()

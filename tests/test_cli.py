@@ -7,10 +7,12 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from flask import Flask
 
+from config import Settings
 from extensions import db, queues
 from models import Customer, DeliveryClaim, Mailing, User
 from tests.support.factories import actor_for, find_customer, make_user
 from tests.support.promises import start_welcome
+from tests.support.work import Process, wait_until
 
 ADMIN = "prpkeAdmin@kenton-electronics.com"
 
@@ -118,6 +120,28 @@ def test_the_scheduler_asks_once_per_interval_however_many_there_are(app_context
     for _ in range(5):
         queues.enqueue_sweep(10)
     assert [job.func_name for job in queues["interactive"].jobs] == ["jobs.sweeps.sweep"]
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_the_scheduler_comes_back_when_the_next_sweep_is_due(app_context: Flask) -> None:
+    assert queues.take_turn_to_sweep(10)
+    assert 9.5 < queues.enqueue_sweep(10) <= 10
+    queues.connection.pexpire("foyer:sweep", 2000)
+    assert 2.5 < queues.enqueue_sweep(10) <= 3
+    queues.connection.delete("foyer:sweep")
+    assert queues.enqueue_sweep(10) == 10
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_a_turn_that_its_taker_did_not_use_delays_the_next_sweep_by_no_interval(
+    app_context: Flask, settings: Settings
+) -> None:
+    queues.connection.set("foyer:sweep", 1, px=4000)
+    scheduler = Process(settings, "scheduler", SWEEP_SECONDS="15")
+    try:
+        wait_until(lambda: queues["interactive"].count == 1, 12)
+    finally:
+        scheduler.kill()
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
