@@ -6,7 +6,7 @@ import time
 from contextlib import nullcontext
 
 from extensions import Queues, db, get_settings, queues
-from jobs.sweeps import sweeping
+from jobs.sweeping import sweeping
 from models import Lane, Mailing
 from services import deliveries, webhook_deliveries, welcome_mails
 
