@@ -43,8 +43,10 @@ _LOOKED_THROUGH = 64
 """Of more jobs, some are taken to be others'."""
 
 _ROOM_MILLISECONDS = 500
-_SWEEP_KEY = "foyer:sweep"
 """For so long a worker that makes room for a job keeps others from doing it, too."""
+
+_SWEEP_KEY = "foyer:sweep"
+"""Held from the taking of a turn to sweep until the next is free."""
 
 
 class Queues:

@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 
 _ASKS_PER_INTERVAL = 30
 _SHORTEST_WAIT = 0.1
+"""Seconds between two asks, however short the interval."""
 _PATIENCE = 5.0
+"""Seconds that the end of a block waits for a sweep."""
 
 
 @contextmanager

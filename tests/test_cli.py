@@ -137,11 +137,8 @@ def test_a_turn_that_its_taker_did_not_use_delays_the_next_sweep_by_no_interval(
     app_context: Flask, settings: Settings
 ) -> None:
     queues.connection.set("foyer:sweep", 1, px=4000)
-    scheduler = Process(settings, "scheduler", SWEEP_SECONDS="15")
-    try:
+    with Process(settings, "scheduler", SWEEP_SECONDS="15"):
         wait_until(lambda: queues["interactive"].count == 1, 12)
-    finally:
-        scheduler.kill()
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])

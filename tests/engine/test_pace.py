@@ -197,13 +197,10 @@ def test_a_worker_that_is_to_stop_does_not_go_on(
     sink.delay(Stage.END, 0.05)
     mailing_id = start(400)
     queues.enqueue("bulk", DELIVER, mailing_id)
-    worker = Process(settings, "worker")
-    try:
+    with Process(settings, "worker") as worker:
         wait_until(lambda: len(sink.mails) > 20)  # So that it would be in its second slice.
         os.kill(worker.pid, signal.SIGTERM)
         worker.wait(10)
-    finally:
-        worker.kill()
     done = counters(mailing_id)
     assert 0 < done["sent"] == len(sink.mails) < 400
     assert done["queued"] == 400 - done["sent"]
@@ -236,16 +233,13 @@ def test_bulk_mail_sweeps_as_it_goes_and_leaves_off_for_nobody(
     sink.delay(Stage.END, 0.05)
     mailing_id = start_bulk(480)
     queues.enqueue("bulk", DELIVER, mailing_id)
-    worker = Process(settings, "worker")
-    try:
+    with Process(settings, "worker"):
         wait_until(lambda: len(sink.mails) > 20)
         for _ in range(3):
             session_id = leave_something_to_sweep()
             wait_until(partial(is_swept, session_id))
         before = len(sink.mails)
         wait_until(lambda: len(sink.mails) > before)
-    finally:
-        worker.kill()
     assert len(sink.mails) < 480, "the sweeps may have come after the mailing"
     assert len({mail.session for mail in sink.mails}) <= 2, "it connected anew"
 

@@ -84,7 +84,8 @@ class Process:
     """A `flask` command in a session of its own, so that its children can be killed with it.
 
     `module` runs instead, where it is given: its `main` with `command` as arguments. The process is
-    forked from one that has imported the application, and knows nothing of this one.
+    forked from one that has imported the application, and knows nothing of this one. As a context
+    it is killed at the end.
     """
 
     def __init__(self, settings: Settings, *command: str, module: str = "", **changes: str) -> None:
@@ -93,6 +94,12 @@ class Process:
             target=_become, args=(module, command, environment(settings, **changes), self.log)
         )
         self._process.start()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     @property
     def pid(self) -> int:
